@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every error that consilium raises on purpose.
+
+    ConsiliumError
+    ├── ProtocolError          a message that the protocol does not allow; no state changed
+    │   ├── OutOfTurn          this event means nothing in this state
+    │   ├── LocalProtocolError   our own side was asked for what the protocol forbids
+    │   ├── RemoteProtocolError  a peer sent it; `sender` names the peer
+    │   └── RoundAborted       a round cannot complete; `blamed` names whose messages were bad
+    ├── PrivacyError           what was asked would void a stated guarantee
+    │   ├── BudgetExceeded     the charge does not fit what is left
+    │   └── UnsupportedEvent   the accountant has no theorem for this event
+    ├── AccessDenied           what a refused caller sees
+    ├── DataError              data that cannot be used as they are
+    └── ConfigError            a project file or an option that cannot be used as it is
+
+Programming mistakes stay `ValueError` and `TypeError`. A message says what was found, what
+was expected and what to do; it never holds a patient's name, a pixel, a key or a share.
+"""
+
+
+class ConsiliumError(Exception):
+    """Root of the tree. A caller who catches it catches every deliberate refusal."""
+
+
+# -- Protocols ------------------------------------------------------------------------
+
+
+class ProtocolError(ConsiliumError):
+    """A message that the protocol does not allow. The state did not change."""
+
+
+class OutOfTurn(ProtocolError):
+    """This event means nothing in this state."""
+
+
+class LocalProtocolError(ProtocolError):
+    """Our own side was asked for something that the protocol forbids."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """A peer sent something that the protocol forbids."""
+
+    def __init__(self, message: str, sender: int | None = None) -> None:
+        super().__init__(message)
+        self.sender = sender
+
+
+class RoundAborted(ProtocolError):
+    """A round cannot complete and nothing was opened; the next round is a new sample."""
+
+    def __init__(self, message: str, blamed: tuple[int, ...] = ()) -> None:
+        super().__init__(f"{message} (blamed: {list(blamed)})" if blamed else message)
+        self.blamed = blamed
+
+
+# -- Privacy --------------------------------------------------------------------------
+
+
+class PrivacyError(ConsiliumError):
+    """What was asked would void a stated guarantee."""
+
+
+class BudgetExceeded(PrivacyError):
+    """The charge does not fit what is left of the budget."""
+
+
+class UnsupportedEvent(PrivacyError):
+    """The accountant has no theorem that prices this event."""
+
+
+# -- Access, data, settings -----------------------------------------------------------
+
+
+class AccessDenied(ConsiliumError):
+    """The caller may not do this; the message gives the reason and nothing else."""
+
+
+class DataError(ConsiliumError):
+    """Data that cannot be used as they are."""
+
+
+class ConfigError(ConsiliumError):
+    """A project file or an option that cannot be used as it is."""
