@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records that are in two splits under different names: exact copies and near copies.
+
+Patients of two splits always differ by identifier, but a hospital may have given one person two
+identifiers; the same image on both sides shows it. The report holds counts and row numbers, no
+pixel and no identifier, and stays at the site: what a person decides from it is not automatic.
+
+An exact copy is equal byte for byte. A near copy agrees in two views that forgive compression,
+noise and a change of brightness: the signs of the horizontal differences of an 8 x 9 thumbnail
+(64 bits, Hamming distance), and the correlation of 32 x 32 thumbnails. The first alone would not
+do: chest X-rays are so alike that it pairs thousands of strangers. A near pair is a hint to look:
+among images that are alike as a whole (fundus discs, digits) strangers agree in both views.
+
+Not here: copies that were turned, mirrored or cropped, and near copies of tables.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from consilium.data.records import SPLITS, Inputs, SplitName, Splits
+from consilium.data.resizing import overlaps
+
+MAX_DISTANCE: Final = 8  # of 64 bits
+MIN_CORRELATION: Final = 0.98  # strangers among 5,856 chest X-rays stay below 0.98
+_THUMBNAIL: Final = 32
+_CHUNK: Final = 512  # rows compared at a time
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Overlap:
+    """What two splits share.
+
+    Attributes:
+        first: The split that column 0 of the pairs points into.
+        second: The split that column 1 points into.
+        exact: Row numbers of exact copies, shape (pairs, 2).
+        near: Row numbers of near copies that are not exact, shape (pairs, 2).
+    """
+
+    first: SplitName
+    second: SplitName
+    exact: NDArray[np.intp]
+    near: NDArray[np.intp]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class DuplicateReport:
+    """The overlap of each pair of splits."""
+
+    overlaps: tuple[Overlap, ...]
+
+    @property
+    def exact_count(self) -> int:
+        """How many pairs of records in different splits are equal."""
+        return sum(len(overlap.exact) for overlap in self.overlaps)
+
+    @property
+    def near_count(self) -> int:
+        """How many pairs of records in different splits are nearly equal."""
+        return sum(len(overlap.near) for overlap in self.overlaps)
+
+    def summary(self) -> str:
+        """Returns one line: the counts for each pair of splits."""
+        return "; ".join(
+            f"{pair.first}/{pair.second}: {len(pair.exact)} exact, {len(pair.near)} near"
+            for pair in self.overlaps
+        )
+
+
+def find_duplicates(splits: Splits, *, max_distance: int = MAX_DISTANCE) -> DuplicateReport:
+    """Returns the copies between each two of the three splits.
+
+    Args:
+        splits: The dataset.
+        max_distance: Most bits of 64 in which near copies may differ; 0 to 64.
+    """
+    keys = {name: contents(splits.part(name).inputs) for name in SPLITS}
+    looks = {name: _look(splits.part(name).inputs) for name in SPLITS}
+    found = []
+    for first, second in combinations(SPLITS, 2):
+        exact = _exact_pairs(keys[first], keys[second])
+        near = _near_pairs(looks[first], looks[second], max_distance)
+        equal = set(map(tuple, exact.tolist()))
+        keep = np.array([tuple(pair) not in equal for pair in near.tolist()], dtype=bool)
+        found.append(Overlap(first=first, second=second, exact=exact, near=near[keep]))
+    return DuplicateReport(tuple(found))
+
+
+# -- Exact ----------------------------------------------------------------------------
+
+
+def contents(inputs: Inputs) -> list[bytes]:
+    """Returns the BLAKE2b of each record's bytes, 16 bytes each."""
+    return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in inputs]
+
+
+def _exact_pairs(first: list[bytes], second: list[bytes]) -> NDArray[np.intp]:
+    rows: dict[bytes, list[int]] = {}
+    for row, key in enumerate(first):
+        rows.setdefault(key, []).append(row)
+    pairs = [(row, other) for other, key in enumerate(second) for row in rows.get(key, ())]
+    return np.array(sorted(pairs), np.intp).reshape(-1, 2)
+
+
+# -- Near -----------------------------------------------------------------------------
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What near copies share: 64 bits each, and a thumbnail of mean 0 and length 1 each."""
+
+    bits: NDArray[np.uint64]
+    thumbnails: NDArray[np.float32]
+
+
+def _look(inputs: Inputs) -> _Look:
+    """Returns the two views of each image; a table has none."""
+    if inputs.ndim != 4:
+        return _Look(np.zeros(0, np.uint64), np.zeros((0, _THUMBNAIL**2), np.float32))
+    grey = inputs.mean(axis=1, dtype=np.float32)
+    small = _resized(grey, 8, 9)
+    bits = np.packbits((small[:, :, 1:] > small[:, :, :-1]).reshape(-1, 64), axis=1)
+    flat = _resized(grey, _THUMBNAIL, _THUMBNAIL).reshape(len(grey), -1)
+    flat = flat - flat.mean(axis=1, keepdims=True)
+    lengths = np.linalg.norm(flat, axis=1, keepdims=True)
+    return _Look(bits.view(np.uint64).ravel(), flat / np.maximum(lengths, 1e-6))
+
+
+def _resized(grey: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    rows = overlaps(grey.shape[1], height).astype(np.float32) / grey.shape[1]
+    columns = overlaps(grey.shape[2], width).astype(np.float32) / grey.shape[2]
+    return np.asarray(rows @ grey @ columns.T, np.float32)
+
+
+def _near_pairs(first: _Look, second: _Look, max_distance: int) -> NDArray[np.intp]:
+    pairs = [np.zeros((0, 2), np.intp)]
+    for start in range(0, len(first.bits), _CHUNK):
+        chunk = slice(start, start + _CHUNK)
+        distances = np.bitwise_count(first.bits[chunk, None] ^ second.bits[None, :])
+        alike = first.thumbnails[chunk] @ second.thumbnails.T >= MIN_CORRELATION
+        near = np.argwhere((distances <= max_distance) & alike)
+        pairs.append(near + np.array([start, 0], np.intp))
+    return np.concatenate(pairs)
