@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The models by name: what a project file may ask for, built with public initial weights.
+
+A seed decides initial weights only. It is public, part of the experiment's record, and has
+nothing to do with privacy noise; the global random generators stay as they are.
+"""
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, TypeAlias, final
+
+import torch
+from torch import Tensor, nn
+
+from consilium.errors import ConfigError
+from consilium.learning.models.logistic import Logistic
+from consilium.learning.models.nf_resnet import NfResNet
+from consilium.learning.models.small_cnn import SmallCnn
+from consilium.learning.models.squeezenet import SqueezeNet
+from consilium.learning.models.wavelet import wavelet
+
+Shape: TypeAlias = tuple[int, ...]  # of one record: (channels, height, width) or (features,)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Model:
+    make: Callable[[Shape, int], nn.Module]
+    least_side: int | None  # pixels; None takes images of any size and tables
+
+
+_MODELS: Final[Mapping[str, _Model]] = {
+    "small-cnn": _Model(make=SmallCnn, least_side=8),
+    "squeezenet": _Model(make=SqueezeNet, least_side=32),
+    "nf-resnet": _Model(make=NfResNet, least_side=28),
+    "wavelet": _Model(make=partial(wavelet, angles=8, second_order=False), least_side=8),
+    "wavelet-second-order": _Model(
+        make=partial(wavelet, angles=4, second_order=True), least_side=8
+    ),
+    "logistic": _Model(make=Logistic, least_side=None),
+}
+NAMES: Final = tuple(_MODELS)
+
+# -- Building -------------------------------------------------------------------------
+
+
+def build(name: str, *, shape: Shape, classes: int, seed: int) -> nn.Module:
+    """Returns the model `name` for records of `shape`, one logit a class.
+
+    Args:
+        name: One of `NAMES`.
+        shape: Of one record: (channels, height, width) with 1 or 3 channels, or (features,).
+        classes: How many, at least 2.
+        seed: Of the initial weights, public.
+
+    Guarantees: the same arguments give the same weights; global random state is unchanged.
+
+    Raises:
+        ConfigError: No such model, a shape that it cannot take, or fewer than two classes.
+
+    >>> build("logistic", shape=(13,), classes=2, seed=0)(torch.zeros(4, 13)).shape
+    torch.Size([4, 2])
+    """
+    model = _find(name)
+    _check_shape(name, shape, model.least_side)
+    if classes < 2:
+        raise ConfigError(f"{classes=}, expected 2 or more; count every class of the labels")
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return model.make(shape, classes)
+
+
+def _find(name: str) -> _Model:
+    if name not in _MODELS:
+        nearest = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.0)[0]
+        raise ConfigError(
+            f"model {name!r} does not exist, expected one of {', '.join(NAMES)}; "
+            f"did you mean {nearest!r}?"
+        )
+    return _MODELS[name]
+
+
+def _check_shape(name: str, shape: Shape, least_side: int | None) -> None:
+    found = f"model {name!r} was asked for records of shape {shape}, expected "
+    if least_side is None:
+        if len(shape) not in (1, 3) or min(shape) < 1:
+            raise ConfigError(f"{found}(features,) or (channels, height, width); reshape them")
+        return
+    if len(shape) != 3:
+        raise ConfigError(f"{found}images (channels, height, width); use 'logistic' for tables")
+    if shape[0] not in (1, 3):
+        raise ConfigError(f"{found}1 or 3 channels; convert the images to grey or RGB")
+    if min(shape[1:]) < least_side:
+        raise ConfigError(f"{found}{least_side} pixels or more; raise image_size or use another")
+
+
+# -- Summary --------------------------------------------------------------------------
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """One row of a summary: a layer that contains no other."""
+
+    name: str
+    kind: str
+    output_shape: Shape | None  # of one record; None where no input shape was given
+    parameters: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The layers in order of definition, and the number of parameters of all together."""
+
+    layers: tuple[Layer, ...]
+    total: int
+
+
+def summary(model: nn.Module, shape: Shape | None = None) -> Summary:
+    """Returns the layers of `model`; with the shape of a record also their output shapes."""
+    outputs = {} if shape is None else _output_shapes(model, shape)
+    layers = tuple(
+        Layer(
+            name=name,
+            kind=type(layer).__name__,
+            output_shape=outputs.get(name),
+            parameters=sum(parameter.numel() for parameter in layer.parameters()),
+        )
+        for name, layer in model.named_modules()
+        if not any(layer.children())
+    )
+    return Summary(layers, sum(parameter.numel() for parameter in model.parameters()))
+
+
+def _output_shapes(model: nn.Module, shape: Shape) -> dict[str, Shape]:
+    """Runs one record of zeros through `model` and notes what each layer gives back."""
+    shapes: dict[str, Shape] = {}
+
+    def note(name: str, _layer: nn.Module, _inputs: object, output: Tensor) -> None:
+        shapes[name] = tuple(output.shape[1:])
+
+    hooks = [
+        layer.register_forward_hook(partial(note, name)) for name, layer in model.named_modules()
+    ]
+    try:
+        with torch.inference_mode():
+            model(torch.zeros(1, *shape))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return shapes
