@@ -50,7 +50,7 @@ def decode(data: bytes, decoder: Decoder[MessageT], *, limit: int) -> MessageT:
         raise RemoteProtocolError(f"wire version {data[0]}; this side speaks {VERSION}")
     try:
         message = decoder.decode(memoryview(data)[1:])
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RemoteProtocolError(f"malformed message: {type(error).__name__}") from None
     if encode(message) != data:
         raise RemoteProtocolError("message is not in canonical form")
