@@ -17,6 +17,7 @@ Source: Abadi et al. 2016, Alg. 1; lattice and shares: docs/why/secure-sum.md.
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final, final
 
 import numpy as np
@@ -32,6 +33,7 @@ LARGEST_CLIP_NORM: Final = 100.0  # beyond it nothing is clipped and the noise d
 LARGEST_EPSILON: Final = 100.0  # of one step; beyond it the word "private" means nothing
 _NOISE_RANGE: Final = 8.0  # standard deviations of noise that the ring has room for
 _CLAMP_FACTOR: Final = 2.0  # times an average site's largest possible coordinate
+_LARGEST_VALUE: Final = 2.0**22  # lattice units: float32 holds every half below it
 
 
 class View(StrEnum):
@@ -182,16 +184,17 @@ class Plan:
         """Returns epsilon at `delta` after `steps` steps, the price of rounding included."""
         if steps == 0:
             return 0.0
-        return epsilon(self.event(steps, view), self.delta, self.accountant) + self.slack(steps)
+        return _price(self, steps, view) + self.slack(steps)
 
     def slack(self, steps: int) -> float:
         """Returns what rounding to the lattice adds to epsilon: 2 tau a step (docs/why).
 
-        It also multiplies delta by exp(steps * tau), which is 1 to double precision for any
-        lattice that a plan accepts.
+        `least` noises are the most that a view adds up; what more sites add only post-processes
+        their sum. It also multiplies delta by exp(steps * tau), which is 1 to double precision
+        for any lattice that a plan accepts.
         """
         sigma = self.lattice(self.shares).sigma
-        return 2 * steps * rounding_slack(sigma, self.shares.honest, self.dimension)
+        return 2 * steps * rounding_slack(sigma, self.shares.least, self.dimension)
 
     def steps_within(self, budget_epsilon: float) -> int:
         """Returns how many steps fit a budget, at most `steps`; 0 if not even one does."""
@@ -208,17 +211,23 @@ class Plan:
         """Returns the lattice of a round in which `shares.members` sites take part.
 
         Guarantees: K clamped site sums and their noise stay inside the ring: s K c +
-        8 S sqrt(K) + K/2 <= 2**(bits-1). Noise beyond 8 standard deviations may wrap; that
-        costs accuracy, never privacy.
+        8 S sqrt(K) + K/2 < 2**(bits-1). Noise beyond 8 standard deviations may wrap; that
+        costs accuracy, never privacy. The scale stops growing, whatever
+        the bits, where float32 would lose halves of a lattice unit.
         Source: docs/why/secure-sum.md, 5.1.
         """
         clamp = _CLAMP_FACTOR * self.normaliser * self.l2_clip_norm / shares.members
         # S = s z C / sqrt(h): the room for noise is proportional to the scale as well
         spread = self.noise_multiplier * self.l2_clip_norm / math.sqrt(shares.honest)
-        room = 2 ** (self.bits - 1) - shares.members / 2
+        room = 2 ** (self.bits - 1) - 1 - shares.members / 2
         widest = shares.members * clamp + _NOISE_RANGE * spread * math.sqrt(shares.members)
-        scale = room / widest
+        scale = min(room / widest, _LARGEST_VALUE / max(clamp, spread))
         return Lattice(scale=scale, sigma=scale * spread, clamp=clamp, bits=self.bits)
+
+
+@lru_cache(maxsize=4096)
+def _price(plan: Plan, steps: int, view: View) -> float:
+    return epsilon(plan.event(steps, view), plan.delta, plan.accountant)
 
 
 def calibrated_noise(
@@ -243,8 +252,9 @@ def calibrated_noise(
 
 
 def membership_advantage(epsilon_: float, delta: float) -> float:
-    """Returns the most by which any attacker beats a coin in guessing who took part, 0..1.
+    """Returns the most that an attacker's hits less its false alarms can be, as rates, 0..1.
 
+    Hits: patients who took part and are named; a coin has as many hits as false alarms.
     Source: Humphries et al. 2020, Theorem 3.1, with delta (arXiv:2010.12112).
     """
     if epsilon_ > 700:  # exp would overflow; the bound is 1 to double precision
@@ -252,25 +262,37 @@ def membership_advantage(epsilon_: float, delta: float) -> float:
     return min(1.0, (math.expm1(epsilon_) + 2 * delta) / (math.exp(epsilon_) + 1))
 
 
+def check_scale(*, sampling_probability: float, patients: int, delta: float) -> None:
+    """Refuses numbers that no noise can make up for, before any noise is calibrated.
+
+    Raises:
+        ConfigError: More patients would be drawn than there are.
+        PrivacyError: `delta` is as large as one patient's share.
+    """
+    if not 0 < sampling_probability <= 1:
+        raise ConfigError(
+            f"sampling probability is {sampling_probability:g}; expected above 0 and at most 1: "
+            f"lower dp.expected_batch to at most {patients} patients"
+        )
+    if not 0 < delta < 1 / patients:
+        raise PrivacyError(
+            f"dp: delta is {delta:g}; expected below 1/{patients} patients: a larger one allows a "
+            "patient's data to be published outright"
+        )
+
+
 def _check_ranges(plan: Plan) -> None:
     for name in ("patients", "noise_multiplier", "l2_clip_norm", "steps", "dimension"):
         value = getattr(plan, name)
         if not (math.isfinite(value) and value > 0):
             raise PrivacyError(f"dp: {name} is {value}; expected a finite number above 0")
-    if not 0 < plan.sampling_probability <= 1:
-        raise ConfigError(
-            f"sampling probability is {plan.sampling_probability:g}; expected above 0 and at most "
-            f"1: lower dp.expected_batch to at most {plan.patients} patients"
-        )
+    check_scale(
+        sampling_probability=plan.sampling_probability, patients=plan.patients, delta=plan.delta
+    )
     if plan.l2_clip_norm > LARGEST_CLIP_NORM:
         raise PrivacyError(
             f"dp: l2_clip_norm is {plan.l2_clip_norm:g}; expected <= {LARGEST_CLIP_NORM:g}: "
             "nothing would be clipped"
-        )
-    if not 0 < plan.delta < 1 / plan.patients:
-        raise PrivacyError(
-            f"dp: delta is {plan.delta:g}; expected below 1/{plan.patients} patients: "
-            "a larger one allows a patient's data to be published outright"
         )
     if not 12 <= plan.bits <= 32:
         raise ConfigError(f"dp: bits is {plan.bits}; expected 12 to 32")

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drives the coordinator's state machine: bytes in, bytes out; evaluates, saves and counts.
+
+Every engine uses this one driver. It has no rule of its own; what a site sent against the
+rules is logged by kind and site, and changes nothing.
+"""
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Final, final
+
+from consilium import wire
+from consilium.errors import ProtocolError, RemoteProtocolError
+from consilium.federation.coordinator import (
+    Command,
+    CoordinatorTerms,
+    Deadline,
+    Event,
+    Finished,
+    Look,
+    Looked,
+    Received,
+    Save,
+    State,
+    Tell,
+    start,
+    step,
+)
+from consilium.federation.messages import FROM_SITE, RoundStart
+from consilium.federation.progress import Progress, Validation
+from consilium.federation.traffic import SiteTraffic, largest_to_coordinator
+from consilium.learning.parameters import Vector
+
+logger: Final = logging.getLogger("consilium.adapters")
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundReport:
+    """What one round cost and where training stands after it."""
+
+    progress: Progress
+    seconds: float
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """What the driver calls: the effects of a run.
+
+    Attributes:
+        look: Evaluates weights on the validation records: (round, weights) -> Validation.
+        save: Makes a progress durable.
+        on_round: Is told of every finished round.
+    """
+
+    look: Callable[[int, Vector], Validation]
+    save: Callable[[Progress], None]
+    on_round: Callable[[RoundReport], None]
+
+
+@final
+class CoordinatorRunner:
+    """The coordinator in one session. Not thread-safe: one call at a time."""
+
+    def __init__(self, terms: CoordinatorTerms, progress: Progress, hooks: Hooks) -> None:
+        self._state: State = start(terms, progress)
+        self._hooks = hooks
+        self._since = time.monotonic()
+        words = terms.work.width() * 4
+        self._limit = largest_to_coordinator(terms.job, words)
+        self._traffic: dict[tuple[int, int], SiteTraffic] = defaultdict(lambda: SiteTraffic(0, 0))
+        self._attempt = progress.attempts
+        self._reported = progress.round
+
+    @property
+    def finished(self) -> Finished | None:
+        """The end of the run, once it is there."""
+        return self._state if isinstance(self._state, Finished) else None
+
+    def traffic(self) -> dict[tuple[int, int], SiteTraffic]:
+        """Returns the bytes of every (attempt, site) so far.
+
+        What is said before the first round counts as the attempt before it, 0 in a new run.
+        """
+        return dict(self._traffic)
+
+    def handle(self, site: int, data: bytes) -> list[tuple[int, bytes]]:
+        """Returns the messages, by site, that follow from one message of `site`."""
+        self._traffic[self._attempt, site] += SiteTraffic(len(data), 0)
+        try:
+            message = wire.decode(data, FROM_SITE, limit=self._limit)
+            if message.site != site:
+                raise RemoteProtocolError(f"message of site {message.site} on its channel", site)
+            return list(self._run(Received(message)))
+        except ProtocolError as error:
+            logger.warning("message refused", extra={"site": site, "why": str(error)})
+            return []
+
+    def deadline(self) -> list[tuple[int, bytes]]:
+        """Returns the messages that follow when nobody has anything more to say."""
+        return list(self._run(Deadline()))
+
+    def _run(self, event: Event) -> Iterator[tuple[int, bytes]]:
+        self._state, commands = step(self._state, event)
+        for command in commands:
+            yield from self._obey(command)
+
+    def _obey(self, command: Command) -> Iterator[tuple[int, bytes]]:
+        match command:
+            case Tell(sites, message):
+                if isinstance(message, RoundStart):
+                    self._attempt = message.plan.round
+                data = wire.encode(message)
+                for site in sites:
+                    self._traffic[self._attempt, site] += SiteTraffic(0, len(data))
+                    yield site, data
+            case Look(round_, weights):
+                yield from self._run(Looked(self._hooks.look(round_, weights)))
+            case Save(progress):
+                self._save(progress)
+
+    def _save(self, progress: Progress) -> None:
+        self._hooks.save(progress)
+        now = time.monotonic()
+        if progress.round > self._reported:
+            self._hooks.on_round(RoundReport(progress=progress, seconds=now - self._since))
+        self._since, self._reported = now, progress.round
+
+
+def resumed(progress: Progress, charges: int) -> Progress:
+    """Returns `progress` with every attempt counted that any site has paid for."""
+    return replace(progress, attempts=max(progress.attempts, charges))

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The data of an experiment: read, checked, divided among sites and turned into tensors."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, final
+
+import torch
+from torch import Tensor, nn
+
+from consilium.data.duplicates import find_duplicates
+from consilium.data.partition import (
+    ByColumn,
+    Dirichlet,
+    IidEqual,
+    IidUnequal,
+    LabelShards,
+    LabelsPerSite,
+    Partition,
+    partition,
+    site_names,
+)
+from consilium.data.records import Records, Splits
+from consilium.data.sources import read_splits
+from consilium.errors import DataError
+from consilium.federation.contribution import Trainee
+from consilium.federation.project import Data, Project, Sites
+from consilium.federation.setup import PublicFacts
+from consilium.learning.front_end import apply_front_end, split_front_end
+from consilium.learning.models.registry import build
+from consilium.learning.parameters import dimension
+from consilium.learning.preprocessing import Preprocessing
+from consilium.learning.tasks import Classification
+
+_BY_LABEL: Final = ("label-shards", "labels-per-site", "dirichlet")  # may leave a class out
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """Three patient-disjoint splits and what was found when they were compared.
+
+    Attributes:
+        splits: The records.
+        duplicates: Copies between splits, in one line for people.
+    """
+
+    splits: Splits
+    duplicates: str
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """One arm's model and records, ready to compute on.
+
+    Attributes:
+        model: The whole network with its first weights.
+        trained: The part of it whose weights are trained; shares them with `model`.
+        front_end: The part before that, fixed.
+        parts: The records of each site.
+        names: Of the sites.
+        preprocessing: Public and fixed.
+        task: What is learnt.
+    """
+
+    model: nn.Module = field(repr=False)
+    trained: nn.Module = field(repr=False)
+    front_end: nn.Module = field(repr=False)
+    parts: tuple[Records, ...]
+    names: tuple[str, ...]
+    preprocessing: Preprocessing
+    task: Classification
+
+    def features(self, records: Records) -> tuple[Tensor, Tensor]:
+        """Returns what the trained part sees of `records`, and their labels."""
+        inputs, labels = self.preprocessing.tensors(records)
+        return apply_front_end(self.front_end, inputs), labels
+
+    def trainee(self, site: int) -> Trainee:
+        """Returns the records of `site` with a model of its own."""
+        inputs, labels = self.features(self.parts[site])
+        return Trainee(
+            model=copy.deepcopy(self.trained),
+            task=self.task,
+            inputs=inputs,
+            labels=labels,
+            rows=self.parts[site].by_patient(),
+        )
+
+
+def read_dataset(settings: Data, folder: Path | None) -> Dataset:
+    """Returns the dataset that a project names, its splits compared for copies.
+
+    Raises:
+        DataError: It is missing, damaged, or breaks a rule (see `consilium.data`).
+    """
+    splits = read_named(settings, folder)
+    return Dataset(splits=splits, duplicates=find_duplicates(splits).summary())
+
+
+def read_named(settings: Data, folder: Path | None) -> Splits:
+    """Returns the splits that a project names, with its own class names if it has them.
+
+    Raises:
+        DataError: It is missing, damaged, or breaks a rule (see `consilium.data`).
+    """
+    splits = read_splits(
+        settings.source, folder, image_size=settings.image_size, unit=settings.privacy_unit
+    )
+    if settings.classes is not None:
+        if len(settings.classes) != len(splits.classes):
+            raise DataError(
+                f"data.classes names {len(settings.classes)} classes; {settings.source} has "
+                f"{len(splits.classes)}: name each of {', '.join(splits.classes)} once"
+            )
+        splits = replace(splits, classes=settings.classes)
+    return splits
+
+
+def make_ready(project: Project, dataset: Dataset, *, federated: bool, seed: int) -> Ready:
+    """Returns the model and the records of an arm.
+
+    Args:
+        project: As the arm sees it.
+        dataset: Of the project.
+        federated: Data are divided among the sites, else they are one site's.
+        seed: Of the division and the first weights.
+
+    Raises:
+        DataError: The data cannot be divided so.
+        ConfigError: There is no such model for such data.
+    """
+    splits, settings = dataset.splits, project.data
+    parts = _divide(splits, project.sites, seed) if federated else (splits.train,)
+    model = build(
+        project.model.name, shape=splits.train.shape, classes=len(splits.classes), seed=seed
+    )
+    front_end, trained = split_front_end(model)
+    preprocessing = Preprocessing(
+        mean=settings.mean,
+        std=settings.std,
+        standardise_each_image=settings.standardise_each_image,
+    )
+    task = Classification(len(splits.classes))
+    return Ready(
+        model=model,
+        trained=trained,
+        front_end=front_end,
+        parts=tuple(parts),
+        names=site_names(parts) if federated else ("all data",),
+        preprocessing=preprocessing,
+        task=task,
+    )
+
+
+def public_facts(ready: Ready) -> PublicFacts:
+    """Returns the counts that everybody may know."""
+    return PublicFacts(
+        patients=sum(part.patient_count for part in ready.parts),
+        records=sum(len(part) for part in ready.parts),
+        dimension=dimension(ready.trained),
+    )
+
+
+def make_partition(settings: Sites) -> Partition:
+    """Returns the division that the settings name, with its defaults where they are silent."""
+    match settings.partition:
+        case "iid-equal":
+            return IidEqual()
+        case "iid-unequal":
+            share = settings.smallest_share
+            return IidUnequal(0.3 / max(1, settings.count) if share is None else share)
+        case "label-shards":
+            shards = settings.shards_per_site
+            return LabelShards(2 if shards is None else shards)
+        case "labels-per-site":
+            labels = settings.labels_per_site
+            return LabelsPerSite(1 if labels is None else labels)
+        case "dirichlet":
+            return Dirichlet(0.5 if settings.alpha is None else settings.alpha)
+        case "column":
+            return ByColumn()
+
+
+def _divide(splits: Splits, settings: Sites, seed: int) -> Sequence[Records]:
+    classes = len(splits.classes)
+    parts = partition(
+        splits.train, make_partition(settings), sites=settings.count, seed=seed, classes=classes
+    )
+    if settings.partition not in _BY_LABEL and settings.missing_classes == "refuse":
+        _check_classes(parts, splits.classes)
+    return parts
+
+
+def _check_classes(parts: Sequence[Records], classes: tuple[str, ...]) -> None:
+    for name, part in zip(site_names(parts), parts, strict=True):
+        absent = [classes[k] for k, n in enumerate(part.class_counts(len(classes))) if not n]
+        if absent:
+            raise DataError(
+                f"{name} has no record of class {', '.join(absent)}; expected every class at "
+                'every site: add data, use fewer sites, or set sites.missing_classes = "allow"'
+            )
+
+
+def use_threads(count: int) -> None:
+    """Sets how many threads one tensor operation may use in this process."""
+    torch.set_num_threads(max(1, count))

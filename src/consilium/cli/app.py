@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands, their options and their help. What they do is imported when they run.
+
+Exit codes: 0 done; 2 refused, with one line that says what was found, what was expected and
+what to do; 130 interrupted.
+"""
+
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Final, Literal, TypeAlias
+
+import typer
+
+from consilium import __version__
+from consilium.errors import ConsiliumError
+
+app = typer.Typer(
+    name="consilium",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+INTERRUPTED: Final = 130
+REFUSED: Final = 2
+
+Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+Probability: TypeAlias = Annotated[
+    float, typer.Option(help="q: chance of each patient to be drawn in a step.")
+]
+Delta: TypeAlias = Annotated[float, typer.Option(help="Below 1 over the number of patients.")]
+Steps: TypeAlias = Annotated[int, typer.Option(help="Number of steps.")]
+AccountantOption: TypeAlias = Annotated[
+    Literal["pld", "rdp"], typer.Option(help="pld is tight; rdp is for comparison.")
+]
+
+
+def main() -> None:
+    """Runs the command line and exits."""
+    try:
+        app(standalone_mode=True)
+    except ConsiliumError as error:
+        _leave(f"{error}", REFUSED)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        name = f" ({error.filename})" if error.filename else ""
+        _leave(
+            f"{error.strerror}{name}; expected a place to read and write: free some disk or choose "
+            "another --out; whole files so far are kept",
+            REFUSED,
+        )
+    except KeyboardInterrupt:
+        _leave("interrupted; go on with the same command and --resume", INTERRUPTED)
+
+
+def _leave(message: str, code: int) -> None:
+    typer.echo(f"consilium: {message}", err=True)
+    sys.stdout.flush()
+    os._exit(code) if code == INTERRUPTED else sys.exit(code)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"consilium {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Privacy-preserving machine learning for hospitals.
+
+    Start with: consilium demo
+    """
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for report and model.")] = Path(
+        "consilium-demo"
+    ),
+    offline: Annotated[bool, typer.Option(help="Never use the network.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the experiment, not of any noise.")] = 0,
+) -> None:
+    """Ten hospitals train a pneumonia classifier under patient-level privacy, in a minute.
+
+    Example: consilium demo --out /tmp/demo
+    """
+    import_module("consilium.cli.demo").run_demo(out, offline=offline, seed=seed)
+
+
+@app.command()
+def train(
+    project: Annotated[Path, typer.Argument(help="A project file, see recipes/.")],
+    arm: Annotated[
+        list[str] | None, typer.Option(help="An arm; repeat for more. Default federated-dp.")
+    ] = None,
+    arms: Annotated[str | None, typer.Option(help="Several: all, or a,b,c.")] = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="section.key=value; repeat for more.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Train with seeds 0 .. N-1.")] = None,
+    out: Annotated[Path | None, typer.Option(help="New folder. Default runs/NAME.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Folder of a run to go on with.", metavar="DIR")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Datasets. Default $CONSILIUM_DATA.")] = None,
+    processes: Annotated[bool, typer.Option(help="Every site is a real process.")] = False,
+    json: Json = False,
+) -> None:
+    """Trains arms of a project and writes a report.
+
+    Example: consilium train recipes/heart.toml --arms all --seeds 5 --out runs/heart
+    """
+    training = import_module("consilium.cli.train")
+    request = training.Request(
+        project=project,
+        arms=tuple(arm or ()) + tuple(arms.split(",") if arms else ()),
+        changes=tuple(change or ()),
+        seeds=seeds,
+        out=out,
+        resume=resume,
+        data=data,
+        processes=processes,
+        json=json,
+    )
+    training.run_training(request)
+
+
+@app.command()
+def epsilon(
+    sampling_probability: Probability,
+    noise_multiplier: Annotated[float, typer.Option(help="Noise deviation over clip norm.")],
+    steps: Steps,
+    delta: Delta,
+    accountant: AccountantOption = "pld",
+    json: Json = False,
+) -> None:
+    """Says what epsilon a training costs (Poisson sampling, add or remove one).
+
+    Example: consilium epsilon --sampling-probability .03425 --noise-multiplier 1.15
+    --steps 3001 --delta 1e-4
+    """
+    import_module("consilium.cli.accounting").show_epsilon(
+        sampling_probability=sampling_probability,
+        noise_multiplier=noise_multiplier,
+        steps=steps,
+        delta=delta,
+        accountant=accountant,
+        json=json,
+    )
+
+
+@app.command()
+def calibrate(
+    target_epsilon: Annotated[float, typer.Option(help="Most that the training may cost.")],
+    sampling_probability: Probability,
+    steps: Steps,
+    delta: Delta,
+    accountant: AccountantOption = "pld",
+    json: Json = False,
+) -> None:
+    """Says how much noise keeps a training within an epsilon.
+
+    Example: consilium calibrate --target-epsilon 3 --sampling-probability .01 --steps 1000
+    --delta 1e-5
+    """
+    import_module("consilium.cli.accounting").show_noise(
+        target_epsilon=target_epsilon,
+        sampling_probability=sampling_probability,
+        steps=steps,
+        delta=delta,
+        accountant=accountant,
+        json=json,
+    )

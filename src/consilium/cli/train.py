@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`consilium train`: from options to a report."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import msgspec
+import typer
+
+from consilium.cli.display import Display, show_summary
+from consilium.errors import ConfigError
+from consilium.sdk import Options, load_project, train
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """The options of one call."""
+
+    project: Path
+    arms: tuple[str, ...]
+    changes: tuple[str, ...]
+    seeds: int | None
+    out: Path | None
+    resume: Path | None
+    data: Path | None
+    processes: bool
+    json: bool
+
+
+def run_training(request: Request) -> None:
+    """Trains what was asked for and shows the table of arms.
+
+    Raises:
+        ConsiliumError: What was asked for is refused.
+    """
+    if request.out is not None and request.resume is not None:
+        raise ConfigError("--out and --resume were both given; expected one: --resume DIR goes on")
+    if request.seeds is not None and request.seeds < 1:
+        raise ConfigError(f"--seeds is {request.seeds}; expected 1 or more")
+    project = load_project(request.project, _changes(request.changes))
+    out = request.resume or request.out or Path("runs") / project.name
+    options = Options(
+        arms=request.arms,
+        seeds=tuple(range(request.seeds)) if request.seeds else (),
+        data_folder=request.data,
+        resume=request.resume is not None,
+        processes=request.processes,
+        next_command=_next(request),
+    )
+    with Display() as display:
+        trained = train(project, out, options, display)
+    if request.json:
+        for one in trained.results:
+            typer.echo(msgspec.json.encode(one).decode())
+        return
+    show_summary(trained, next_command=_next(request))
+
+
+def _next(request: Request) -> str:
+    if request.arms != ("all",):
+        return f"consilium train {request.project} --arms all --out runs/all-arms"
+    return f"consilium train {request.project} --arms all --seeds 5 --out runs/five-seeds"
+
+
+def _changes(words: tuple[str, ...]) -> dict[str, str]:
+    changes = {}
+    for word in words:
+        path, equals, value = word.partition("=")
+        if not equals or ("." not in path and path not in ("name", "seeds")):
+            raise ConfigError(f"--set {word!r}; expected section.key=value, dp.delta=1e-5 say")
+        changes[path] = value
+    return changes

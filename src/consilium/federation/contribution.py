@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one site computes in one round, from its own patients to a vector in the ring.
+
+`GradientWork`: draw patients, clip each, sum, add this site's share of noise. An empty draw
+still sends noise. `TrainingWork`: train locally and send the change, no guarantee, named so.
+Both are pure given the secret that the caller took from the operating system.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Final, TypeAlias, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from consilium.dp.clipping import PatientBatch, clipped_sum
+from consilium.dp.noise import Ring
+from consilium.dp.plan import NoiseShares, Plan
+from consilium.dp.sampling import poisson_sample
+from consilium.errors import DataError
+from consilium.keystream import KEY_BYTES, Keystream
+from consilium.learning.parameters import Vector, assign, flatten
+from consilium.learning.tasks import Task
+from consilium.learning.training import LocalSettings, train_locally
+from consilium.secagg.quantize import FixedPoint
+from consilium.wire import derive
+
+CHANGE_BOUND: Final = 16.0  # largest weighted change of one weight in one round of local training
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trainee:
+    """A model and the records of one site, ready to compute on.
+
+    Attributes:
+        inputs: Shape (records, ...), float32.
+        labels: Shape (records,), int64.
+        rows: For each patient the indices of its records.
+    """
+
+    model: nn.Module = field(repr=False)
+    task: Task
+    inputs: Tensor = field(repr=False)
+    labels: Tensor = field(repr=False)
+    rows: tuple[NDArray[np.intp], ...] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.rows:
+            raise DataError("this site has no patient; expected at least 1: check its data")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class GradientWork:
+    """One step of DP-SGD among sites, as `plan` says."""
+
+    plan: Plan
+
+    def width(self) -> int:
+        """Returns the number of ring elements a site sends."""
+        return self.plan.dimension
+
+    def word(self) -> type[np.uint16] | type[np.uint32]:
+        """Returns the type of a ring element."""
+        return self.plan.lattice(self.plan.shares).word
+
+    def gradient(self, total: Ring, shares: NoiseShares) -> Vector:
+        """Returns the noised average gradient in an opened sum, shape (dimension,)."""
+        summed = self.plan.lattice(shares).decode(total)
+        mean: Vector = np.divide(summed, np.float32(self.plan.normaliser), dtype=np.float32)
+        return mean
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingWork:
+    """Local training and an average weighted by records, without any privacy guarantee.
+
+    Attributes:
+        settings: Of the local optimiser; the learning rate comes with every round.
+        dimension: Number of weights.
+        mean_records: Public average of records a site; only scales the weights.
+        ring: Fixed point of the sum.
+        seed: Of the order of records, an experiment's randomness.
+    """
+
+    settings: LocalSettings
+    dimension: int
+    mean_records: float
+    ring: FixedPoint
+    seed: int
+
+    def width(self) -> int:
+        """Returns the number of ring elements a site sends: the weights and its own weight."""
+        return self.dimension + 1
+
+    def word(self) -> type[np.uint32]:
+        """Returns the type of a ring element."""
+        return np.uint32
+
+    def change(self, total: Ring) -> Vector:
+        """Returns the average change of the weights in an opened sum, shape (dimension,)."""
+        sums = self.ring.decode(total.astype(np.uint32))
+        mean: Vector = (sums[:-1] / sums[-1]).astype(np.float32)
+        return mean
+
+
+Work: TypeAlias = GradientWork | TrainingWork
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """What the coordinator asks of every site in a round.
+
+    Attributes:
+        round: Its number.
+        weights: The model, shape (dimension,), float32.
+        learning_rate: Of local training.
+        shares: Who adds noise in this round.
+    """
+
+    round: int
+    weights: Vector = field(repr=False)
+    learning_rate: float
+    shares: NoiseShares
+
+
+def contribute(trainee: Trainee, work: Work, assignment: Assignment, secret: bytes) -> Ring:
+    """Returns this site's vector of the round, shape (work.width(),), in the ring.
+
+    Args:
+        trainee: This site's model and records.
+        work: What the project says.
+        assignment: What the coordinator asked.
+        secret: 32 fresh bytes of the operating system: the coins and the noise come from it.
+
+    Guarantees: With `GradientWork`, replacing one patient's data by nothing moves the vector
+        before noise by at most C in L2; the noise is this site's exact share. The secret is
+        used for this round only, by the caller's promise; using it twice voids the guarantee.
+
+    Raises:
+        DataError: Local training diverged.
+    """
+    assign(trainee.model, assignment.weights)
+    match work:
+        case GradientWork(plan):
+            total = _drawn_and_clipped(trainee, plan, _stream(secret, "sampling"))
+            return plan.lattice(assignment.shares).encode(total, _stream(secret, "noise"))
+        case TrainingWork():
+            return work.ring.encode(_local_change(trainee, work, assignment))
+
+
+def _stream(secret: bytes, purpose: str) -> Keystream:
+    return Keystream(derive(secret, purpose)[:KEY_BYTES])
+
+
+def _drawn_and_clipped(trainee: Trainee, plan: Plan, coins: Keystream) -> Vector:
+    drawn = poisson_sample(len(trainee.rows), plan.sampling_probability, coins)
+    if not len(drawn):
+        return np.zeros(plan.dimension, np.float32)
+    rows = [trainee.rows[patient] for patient in drawn]
+    chosen = torch.from_numpy(np.concatenate(rows))
+    patients = torch.from_numpy(np.repeat(np.arange(len(rows)), [len(r) for r in rows]))
+    batch = PatientBatch(
+        inputs=trainee.inputs[chosen], labels=trainee.labels[chosen], patients=patients
+    )
+    total = clipped_sum(trainee.model, trainee.task.loss, batch, l2_clip_norm=plan.l2_clip_norm)
+    vector: Vector = total.numpy()
+    return vector
+
+
+def _local_change(trainee: Trainee, work: TrainingWork, assignment: Assignment) -> Vector:
+    train_locally(
+        trainee.model,
+        trainee.task,
+        (trainee.inputs, trainee.labels),
+        replace(work.settings, learning_rate=assignment.learning_rate),
+        order_seed=work.seed + assignment.round,
+    )
+    weight = np.float32(len(trainee.labels) / work.mean_records)
+    change = flatten(trainee.model) - assignment.weights
+    if not np.isfinite(change).all():
+        raise DataError("local training diverged; expected finite weights: lower learning_rate")
+    return np.append(change * weight, weight).astype(np.float32)

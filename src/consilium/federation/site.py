@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A site's side of training: its states, its events and every transition between them.
+
+    Outside --Start--> Joining --Roster--> Waiting --RoundStart--> Computing
+    Computing --Computed--> Charging --Charged--> Waiting           Waiting --Survivors--> Waiting
+    Waiting | Computing | Charging --RoundStart--> Computing        (the older round is over)
+
+Without a secure sum, Start leads to Waiting at once. Any other pair raises `OutOfTurn`.
+
+Guarantees: a vector leaves only with the receipt of its charge, and one round is answered at
+most once (the secure sum's rule). What was computed for a round that is over is dropped.
+The caller makes every state durable before it sends, and takes each secret fresh from the
+operating system.
+"""
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias, final
+
+import numpy as np
+
+from consilium.dp.noise import Ring
+from consilium.dp.plan import NoiseShares, alone
+from consilium.errors import LocalProtocolError, OutOfTurn, RemoteProtocolError
+from consilium.federation.contribution import Assignment, Work
+from consilium.federation.ledger import Charge, Receipt, charge_digest
+from consilium.federation.messages import (
+    FromCoordinator,
+    FromSite,
+    PlainUpdate,
+    PrekeysWanted,
+    Ready,
+    RoundStart,
+    model_digest,
+    weights_from_bytes,
+)
+from consilium.secagg.job import SumJob
+from consilium.secagg.messages import Roster, Survivors
+from consilium.secagg.session import check_sites
+from consilium.secagg.site import (
+    Begin,
+    Contribute,
+    Introduced,
+    Invited,
+    Joined,
+    Open,
+    Prepare,
+    SiteEvent,
+    SiteState,
+    Uploaded,
+    site_step,
+)
+from consilium.wire import derive
+
+# -- Terms ----------------------------------------------------------------------------
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteTerms:
+    """What this site approved.
+
+    Attributes:
+        site: Its number on the roster.
+        job: The secure sum, or None where the project has none.
+        dimension: Number of weights of the model.
+        work: What it computes.
+        noise_alone: It adds the whole noise itself, not a share.
+        terms: Digest of the project, 32 bytes.
+        mechanism: What a charge pays for, in words.
+        identity: Its Ed25519 private key, 32 bytes.
+    """
+
+    site: int
+    job: SumJob | None
+    dimension: int
+    work: Work
+    noise_alone: bool
+    terms: bytes
+    mechanism: str
+    identity: bytes = field(repr=False)
+
+
+def noise_shares(job: SumJob | None, *, members: int, noise_alone: bool) -> NoiseShares:
+    """Returns who adds noise in a round of `members` sites; the same at every party."""
+    if job is None or noise_alone:
+        return alone(members)
+    return NoiseShares(members=members, least=job.least(members), colluders=job.colluders)
+
+
+# -- States ---------------------------------------------------------------------------
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """Knows the terms; has said nothing yet."""
+
+    terms: SiteTerms
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Joining:
+    """Has introduced itself; waits for the roster."""
+
+    terms: SiteTerms
+    sum: Introduced
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Between rounds, or waiting for the survivors of the last one. No sum: `sum` is None."""
+
+    terms: SiteTerms
+    sum: Joined | Uploaded | None
+    done: int = 0  # last round answered
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Computing:
+    """Was asked for a contribution."""
+
+    waiting: Waiting
+    start: RoundStart
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Charging:
+    """Has its contribution; it may leave once it is paid."""
+
+    waiting: Waiting
+    start: RoundStart
+    vector: Ring = field(repr=False)
+
+
+State: TypeAlias = Outside | Joining | Waiting | Computing | Charging
+
+
+# -- Events and commands --------------------------------------------------------------
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Introduce yourself."""
+
+    secret: bytes = field(repr=False)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Received:
+    """The coordinator said this."""
+
+    message: FromCoordinator
+    secret: bytes = field(repr=False)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """The contribution to `round` is ready."""
+
+    round: int
+    vector: Ring = field(repr=False)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Charged:
+    """The charge of `round` is durable."""
+
+    round: int
+    receipt: Receipt
+    secret: bytes = field(repr=False)
+
+
+Event: TypeAlias = Start | Received | Computed | Charged
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Send this to the coordinator."""
+
+    message: FromSite
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """Compute this contribution, then say `Computed`."""
+
+    assignment: Assignment
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Pay:
+    """Make this charge durable, then say `Charged`."""
+
+    charge: Charge
+
+
+Command: TypeAlias = Tell | Compute | Pay
+Outcome: TypeAlias = tuple[State, tuple[Command, ...]]
+
+
+# -- Transitions ----------------------------------------------------------------------
+
+
+def step(state: State, event: Event) -> Outcome:
+    """Returns the next state, and what to do.
+
+    Raises:
+        OutOfTurn: `event` means nothing in `state`.
+        RemoteProtocolError: The coordinator broke a rule.
+        LocalProtocolError: A receipt is of another charge.
+    """
+    match state, event:
+        case Outside(), Start(secret):
+            return _start(state.terms, secret)
+        case Joining(), Received(Roster() as roster):
+            joined, _ = _sum_step(state.sum, roster)
+            return Waiting(state.terms, joined), ()
+        case Waiting(), Received(PrekeysWanted(number), secret):
+            return _prepare(state, number, secret)
+        case Waiting(), Received(RoundStart() as start):
+            return _begin_round(state, start, after=state.done)
+        case Computing() | Charging(), Received(RoundStart() as start):
+            return _begin_round(state.waiting, start, after=state.start.plan.round)
+        case Waiting(), Received(Survivors() as survivors, secret):
+            return _open(state, survivors, secret)
+        case Computing(), Computed(number, vector) if number == state.start.plan.round:
+            charge = _charge(state.waiting.terms, number)
+            return Charging(state.waiting, state.start, vector), (Pay(charge),)
+        case Charging(), Charged(number, receipt, secret) if number == state.start.plan.round:
+            return _release(state, receipt, secret)
+        case ((Waiting() | Computing() | Charging()), (Computed() | Charged())):
+            return state, ()  # of a round that is over
+        case _:
+            raise OutOfTurn(f"{_name(event)} while {type(state).__name__}")
+
+
+def _name(event: Event) -> str:
+    return type(event.message if isinstance(event, Received) else event).__name__
+
+
+def _start(terms: SiteTerms, secret: bytes) -> Outcome:
+    if terms.job is None:
+        return Waiting(terms, None), (Tell(Ready(terms.site)),)
+    invited = Invited(job=terms.job, site=terms.site, identity=terms.identity)
+    introduced, said = site_step(invited, Begin(secret))
+    assert isinstance(introduced, Introduced)
+    return Joining(terms, introduced), tuple(Tell(message) for message in said)
+
+
+def _sum_step(state: SiteState, event: SiteEvent) -> tuple[Joined | Uploaded, tuple[Command, ...]]:
+    state, said = site_step(state, event)
+    assert isinstance(state, Joined | Uploaded)
+    return state, tuple(Tell(message) for message in said)
+
+
+def _prepare(state: Waiting, number: int, secret: bytes) -> Outcome:
+    if state.sum is None:
+        raise RemoteProtocolError("prekeys were asked for; this project has no secure sum")
+    try:
+        joined, said = _sum_step(state.sum, Prepare(round=number, secret=secret))
+    except LocalProtocolError as error:  # the number is the coordinator's
+        raise RemoteProtocolError(str(error)) from None
+    return replace(state, sum=joined), said
+
+
+def _begin_round(state: Waiting, start: RoundStart, *, after: int) -> Outcome:
+    plan, terms = start.plan, state.terms
+    if plan.round <= after or terms.site not in plan.members:
+        raise RemoteProtocolError(
+            f"round {plan.round} was started; expected one after {after} with this site in it"
+        )
+    if terms.job is not None:
+        roster = range(len(terms.job.identities))
+        check_sites(plan.members, among=roster, least=terms.job.threshold)
+    if plan.model != model_digest(start.weights):
+        raise RemoteProtocolError("weights do not match the digest that the round is bound to")
+    if not (math.isfinite(start.learning_rate) and start.learning_rate >= 0):
+        raise RemoteProtocolError(f"learning rate {start.learning_rate}; expected 0 or more")
+    assignment = Assignment(
+        round=plan.round,
+        weights=weights_from_bytes(start.weights, terms.dimension),
+        learning_rate=start.learning_rate,
+        shares=noise_shares(terms.job, members=len(plan.members), noise_alone=terms.noise_alone),
+    )
+    return Computing(state, start), (Compute(assignment),)
+
+
+def _charge(terms: SiteTerms, number: int) -> Charge:
+    return Charge(site=terms.site, round=number, terms=terms.terms, mechanism=terms.mechanism)
+
+
+def _release(state: Charging, receipt: Receipt, secret: bytes) -> Outcome:
+    waiting, plan = state.waiting, state.start.plan
+    if receipt.charge != charge_digest(_charge(waiting.terms, plan.round)):
+        raise LocalProtocolError("the receipt is of another charge; nothing was sent")
+    done = replace(waiting, done=plan.round)
+    if waiting.sum is None:
+        wire_bytes = np.ascontiguousarray(state.vector).tobytes()
+        return done, (Tell(PlainUpdate(waiting.terms.site, plan.round, wire_bytes)),)
+    contribute = Contribute(
+        plan=plan, vector=state.vector, next_secret=derive(secret, "next prekeys")[:32]
+    )
+    uploaded, said = _sum_step(waiting.sum, contribute)
+    return replace(done, sum=uploaded), said
+
+
+def _open(state: Waiting, survivors: Survivors, secret: bytes) -> Outcome:
+    if state.sum is None:
+        raise RemoteProtocolError("an opening was asked for; this project has no secure sum")
+    joined, said = _sum_step(state.sum, Open(survivors=survivors, secret=secret))
+    return replace(state, sum=joined), said

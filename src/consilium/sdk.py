@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The front door from Python: read a project, train its arms, get models and a report.
+
+>>> import consilium
+>>> project = consilium.load_project("recipes/mnist.toml")
+>>> project.name
+'mnist'
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, final
+
+import msgspec
+
+from consilium.adapters.checkpoints import write_whole
+from consilium.adapters.dataset import Dataset, read_dataset, use_threads
+from consilium.adapters.training import MODEL, NobodyWatches, Observer, Run, train_arm
+from consilium.errors import ConfigError
+from consilium.federation.arms import ARMS, MAIN_ARM
+from consilium.federation.project import Project, parse_project
+from consilium.federation.results import RunResult
+from consilium.web.curves import draw_curves
+from consilium.web.report import render_report
+
+PROJECT: Final = "project.toml"
+DATA_VARIABLE: Final = "CONSILIUM_DATA"
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What `train` leaves behind.
+
+    Attributes:
+        folder: With report.html, results.jsonl, curves.svg, model.safetensors, privacy.json.
+        results: One for each arm and seed, in the order they were trained.
+    """
+
+    folder: Path
+    results: tuple[RunResult, ...]
+
+    def result(self, arm: str = MAIN_ARM) -> RunResult:
+        """Returns the first seed's result of `arm`.
+
+        Raises:
+            ConfigError: It was not trained.
+        """
+        for one in self.results:
+            if one.arm == arm:
+                return one
+        raise ConfigError(f"arm {arm!r} was not trained; expected one of {self.arms()}")
+
+    def arms(self) -> tuple[str, ...]:
+        """Returns the arms that were trained, in order."""
+        return tuple(dict.fromkeys(one.arm for one in self.results))
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How to train; what is trained is the project's.
+
+    Attributes:
+        arms: Names, or () for the main arm.
+        seeds: Of the experiments, or () for the project's.
+        data_folder: Where the datasets lie; None asks the variable CONSILIUM_DATA.
+        resume: Go on from what is in the folder.
+        processes: Sites are real processes.
+        next_command: Shown at the end of the report.
+    """
+
+    arms: Sequence[str] = ()
+    seeds: Sequence[int] = ()
+    data_folder: Path | None = None
+    resume: bool = False
+    processes: bool = False
+    next_command: str = "consilium train PROJECT.toml --arms all --seeds 5"
+
+
+def load_project(path: str | Path, changes: Mapping[str, str] | None = None) -> Project:
+    """Returns the project in a TOML file.
+
+    Args:
+        path: Of the file.
+        changes: Settings to replace, such as {"training.rounds": "30"}.
+
+    Raises:
+        ConfigError: It cannot be read, or says something that is not understood.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"project file {path} cannot be read ({type(error).__name__}); expected a TOML file: "
+            "see recipes/ for examples"
+        ) from None
+    return parse_project(text, changes)
+
+
+def train(
+    project: Project,
+    out: str | Path,
+    options: Options | None = None,
+    observer: Observer | None = None,
+) -> Trained:
+    """Trains arms of a project on this machine and writes the report.
+
+    Args:
+        project: What was agreed.
+        out: Folder for everything that is left behind; must be new unless `resume`.
+        options: How.
+        observer: Who watches.
+
+    Raises:
+        ConsiliumError: Bad data, bad settings, or what the parties refuse; what was finished
+            before stays in the folder, whole.
+    """
+    chosen, folder = options or Options(), Path(out)
+    arms = _arms(chosen.arms)
+    project = msgspec.structs.replace(project, seeds=tuple(chosen.seeds) or project.seeds)
+    for arm in arms:
+        project.for_arm(arm)
+    _check_folder(folder, project, resume=chosen.resume)
+    data_folder = chosen.data_folder or default_data_folder()
+    dataset = read_dataset(project.data, data_folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / PROJECT, project.resolved().encode())
+    results = []
+    for seed in project.seeds:
+        for arm in arms:
+            run = Run(
+                project=project,
+                arm=arm,
+                seed=seed,
+                folder=folder / "runs" / f"{arm}-seed{seed}",
+                data_folder=data_folder,
+                resume=chosen.resume,
+                processes=chosen.processes,
+                threads=_cores(),
+            )
+            results.append(_train_one(run, dataset, observer or NobodyWatches()))
+            _write_report(folder, results, chosen.next_command)
+    return Trained(folder=folder, results=tuple(results))
+
+
+def default_data_folder() -> Path | None:
+    """Returns the folder that the variable CONSILIUM_DATA names, if it does."""
+    named = os.environ.get(DATA_VARIABLE)
+    return Path(named) if named else None
+
+
+def _train_one(run: Run, dataset: Dataset, observer: Observer) -> RunResult:
+    use_threads(1)  # sites compute side by side, one core each
+    return train_arm(run, dataset, observer)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _arms(names: Sequence[str]) -> tuple[str, ...]:
+    if list(names) == ["all"]:
+        return tuple(ARMS)
+    return tuple(dict.fromkeys(names)) or (MAIN_ARM,)
+
+
+def _check_folder(folder: Path, project: Project, *, resume: bool) -> None:
+    kept = folder / PROJECT
+    if resume and not kept.exists():
+        raise ConfigError(
+            f"folder {folder} holds no run to resume; expected {PROJECT} in it: leave out --resume"
+        )
+    if resume and parse_project(kept.read_text(encoding="utf-8")) != project:
+        raise ConfigError(
+            f"folder {folder} holds a run of another project; expected the one in its {PROJECT}: "
+            "resume with that file and the same settings, or choose another --out"
+        )
+    if not resume and folder.exists() and any(folder.iterdir()):
+        raise ConfigError(
+            f"folder {folder} is not empty; expected a new one: choose another --out, or go on "
+            "with --resume"
+        )
+
+
+def _write_report(folder: Path, results: Sequence[RunResult], next_command: str) -> None:
+    """Writes what a reader opens; every file is whole at any moment."""
+    main = next((one for one in results if one.arm == MAIN_ARM), results[0])
+    lines = b"".join(msgspec.json.encode(one) + b"\n" for one in results)
+    write_whole(folder / "results.jsonl", lines)
+    write_whole(folder / "curves.svg", draw_curves(results))
+    page = render_report(results, title=main.project, next_command=next_command)
+    write_whole(folder / "report.html", page.encode())
+    statement = msgspec.json.format(msgspec.json.encode(main.statement), indent=2)
+    write_whole(folder / "privacy.json", statement + b"\n")
+    model = folder / "runs" / f"{main.arm}-seed{main.seed}" / MODEL
+    write_whole(folder / MODEL, model.read_bytes())

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report of a training: one HTML file that opens offline, for people who decide.
+
+Guarantees: the file needs no other file, no network and no script; its policy forbids them to
+the browser, too. Every value passes through escaping. An arm without a guarantee shows words in
+place of epsilon, never a number. The same results give the same text.
+
+The report is for the parties of a project: test metrics and the counts of each site are printed
+without noise, and say so.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from consilium.federation.arms import ARMS
+from consilium.federation.results import RunResult
+from consilium.federation.statement import Statement
+from consilium.web import formats, wording
+from consilium.web.curves import (
+    draw_arms,
+    draw_rounds,
+    draw_spending,
+    for_page,
+    measure_shown,
+    test_measure_shown,
+)
+from consilium.web.summary import (
+    ArmSummary,
+    by_arm,
+    costliest,
+    main_result,
+    summary_rows,
+    worst_view,
+)
+
+_TEMPLATE: Final = "report.html.j2"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Fact:
+    """One line of a list of facts; a figure may have a note below it."""
+
+    name: str
+    value: str
+    note: str = ""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Comparison:
+    """Bytes measured beside bytes predicted."""
+
+    what: str
+    measured: int
+    predicted: int | None
+    difference: str
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cost:
+    """The statement of one arm."""
+
+    arm: str
+    main: bool
+    statement: Statement
+    epsilon: float | None  # of the worst view
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Page:
+    """Everything that the template shows."""
+
+    title: str
+    main: RunResult
+    runs: tuple[RunResult, ...]
+    units: str
+    federated: bool
+    several_seeds: bool
+    multiclass: bool
+    next_command: str
+    summary: str
+    figures: tuple[_Fact, ...]
+    plots: Mapping[str, Markup]
+    measure: str
+    test_measure: str
+    rows: tuple[ArmSummary, ...]
+    left: tuple[str, ...]
+    never_left: tuple[str, ...]
+    traffic: tuple[_Comparison, ...]
+    costs: tuple[_Cost, ...]
+    together: tuple[str, ...]
+    facts: tuple[_Fact, ...]
+
+
+def render_report(results: Sequence[RunResult], *, title: str, next_command: str) -> str:
+    """Returns the report as one self-contained HTML page.
+
+    Args:
+        results: Of one project, any arms and seeds.
+        title: Its heading.
+        next_command: What to try next, shown in a box.
+
+    Raises:
+        ValueError: There are no results, or of an arm that does not exist.
+    """
+    page = _page(results, title, next_command)
+    return _PAGES.get_template(_TEMPLATE).render(page=page)
+
+
+def _page(results: Sequence[RunResult], title: str, next_command: str) -> _Page:
+    rows, arms, main = summary_rows(results), by_arm(results), main_result(results)
+    return _Page(
+        title=title,
+        main=main,
+        runs=tuple(sorted(results, key=lambda run: tuple(ARMS).index(run.arm))),
+        units="Patients" if main.statement.unit == "patient" else "Privacy units",
+        federated=ARMS[main.arm].federated,
+        several_seeds=any(len(row.seeds) > 1 for row in rows),
+        multiclass=len(main.classes) != 2,
+        next_command=next_command,
+        summary=" ".join(wording.summary(results, main)),
+        figures=_figures(results, main),
+        plots=_plots(results),
+        measure=measure_shown(results),
+        test_measure=test_measure_shown(results),
+        rows=rows,
+        left=wording.what_left(main),
+        never_left=wording.what_never_left(main),
+        traffic=_traffic(main),
+        costs=_costs(arms, main),
+        together=wording.price_together(results),
+        facts=_facts(results, main),
+    )
+
+
+# -- Parts ----------------------------------------------------------------------------
+
+
+def _figures(results: Sequence[RunResult], main: RunResult) -> tuple[_Fact, ...]:
+    row = next(row for row in summary_rows(results) if row.arm == main.arm)
+    statement = costliest(by_arm(results)[main.arm])
+    worst, unit = worst_view(statement), statement.unit
+    auc = row.auc is not None
+    quality = _Fact(
+        "Test AUC" if auc else "Test accuracy",
+        formats.share(row.auc.mean if row.auc else row.accuracy.mean),
+        "95 % CI " + formats.interval(row.auc_interval if auc else row.accuracy_interval),
+    )
+    cost = (
+        _Fact("Epsilon", "none", "no guarantee")
+        if worst is None
+        else _Fact(
+            "Epsilon, worst view",
+            formats.epsilon(worst.epsilon),
+            f"at delta {formats.delta(statement.delta)}",
+        )
+    )
+    units = sum(site.patients if unit == "patient" else site.records for site in main.sites)
+    held = _Fact(
+        "Patients" if unit == "patient" else "Records",
+        formats.count(units),
+        f"at {formats.plural(len(main.sites), 'site')}" if len(main.sites) > 1 else "in one place",
+    )
+    sent = _Fact(
+        "Sent by a site",
+        formats.byte_count(main.traffic.round_up),
+        "in a typical round",
+    )
+    return (quality, cost, held, sent)
+
+
+def _plots(results: Sequence[RunResult]) -> Mapping[str, Markup]:
+    """Our own drawings, whose text matplotlib has escaped."""
+    measure, test_measure = measure_shown(results), test_measure_shown(results)
+    drawn = {
+        "rounds": (draw_rounds, f"Validation {measure} of each arm by round"),
+        "spending": (draw_spending, f"Validation {measure} of each arm by epsilon spent"),
+        "arms": (draw_arms, f"Test {test_measure} of each arm with its 95 % interval"),
+    }
+    return {
+        name: Markup(for_page(draw(results), name=name, alternative=alternative))  # noqa: S704
+        for name, (draw, alternative) in drawn.items()
+    }
+
+
+def _traffic(main: RunResult) -> tuple[_Comparison, ...]:
+    seen = main.traffic
+    lines = (
+        ("Sent by a site in a typical round", seen.round_up, seen.predicted_up),
+        ("Received by a site in a typical round", seen.round_down, seen.predicted_down),
+        ("All sites, all rounds, both ways", seen.total, seen.predicted_total),
+    )
+    return tuple(
+        _Comparison(
+            what=what,
+            measured=measured,
+            predicted=predicted,
+            difference=formats.difference(measured, predicted),
+        )
+        for what, measured, predicted in lines
+    )
+
+
+def _costs(arms: Mapping[str, Sequence[RunResult]], main: RunResult) -> tuple[_Cost, ...]:
+    """Returns the main arm's statement, also where it promises nothing, then all private ones."""
+    costs = [_cost(costliest(runs), arm, main=arm == main.arm) for arm, runs in arms.items()]
+    shown = [cost for cost in costs if cost.main or cost.statement.private]
+    return tuple(sorted(shown, key=lambda cost: not cost.main))
+
+
+def _cost(statement: Statement, arm: str, *, main: bool) -> _Cost:
+    worst = worst_view(statement)
+    epsilon = None if worst is None else worst.epsilon
+    return _Cost(arm=arm, main=main, statement=statement, epsilon=epsilon)
+
+
+def _facts(results: Sequence[RunResult], main: RunResult) -> tuple[_Fact, ...]:
+    seen = main.traffic
+    return (
+        _Fact("Model", f"{main.model}, {formats.count(main.parameters)} trained weights"),
+        _Fact("Data", main.data),
+        _Fact("Classes", ", ".join(main.classes)),
+        _Fact("Same records in two splits", main.duplicates),
+        _Fact("Looks at the test records", wording.looks_at_test(results)),
+        _Fact("Secure sum", _secure_sum(main)),
+        _Fact("Rounding of a sum", f"each coordinate is off by at most {seen.error_bound:.2g}"),
+        _Fact("Why it stopped", main.reason),
+        _Fact("Versions", ", ".join(f"{name} {seen}" for name, seen in main.versions.items())),
+    )
+
+
+def _secure_sum(main: RunResult) -> str:
+    bits = f"integers of {main.traffic.ring_bits} bits"
+    if main.secure_sum != "none":
+        return f"{main.secure_sum}, {bits}"
+    if not ARMS[main.arm].federated:
+        return "none: one party holds all data"
+    return f"none: the coordinator sees what each site sends, {bits}"
+
+
+# -- Template -------------------------------------------------------------------------
+
+
+def _environment() -> Environment:
+    pages = Environment(
+        loader=PackageLoader("consilium.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for name in (
+        *("share", "spread", "interval", "epsilon", "delta", "count", "byte_count"),
+        *("duration", "rounds", "right_guesses", "slack", "plural", "words"),
+    ):
+        pages.filters[name] = getattr(formats, name)
+    pages.filters["neighbours"] = wording.neighbours
+    pages.filters["viewer"] = wording.viewer
+    return pages
+
+
+_PAGES: Final = _environment()
