@@ -26,6 +26,7 @@ from consilium.web.curves import draw_curves
 from consilium.web.report import render_report
 
 PROJECT: Final = "project.toml"
+ARMS_FILE: Final = "arms.json"
 DATA_VARIABLE: Final = "CONSILIUM_DATA"
 
 
@@ -64,7 +65,7 @@ class Options:
     """How to train; what is trained is the project's.
 
     Attributes:
-        arms: Names, or () for the main arm.
+        arms: Names, ("all",), or () for the main arm; with resume, () is the arms of before.
         seeds: Of the experiments, or () for the project's.
         data_folder: Where the datasets lie; None asks the variable CONSILIUM_DATA.
         resume: Go on from what is in the folder.
@@ -119,7 +120,7 @@ def train(
             before stays in the folder, whole.
     """
     chosen, folder = options or Options(), Path(out)
-    arms = _arms(chosen.arms)
+    arms = _arms_before(folder) if chosen.resume and not chosen.arms else _arms(chosen.arms)
     project = msgspec.structs.replace(project, seeds=tuple(chosen.seeds) or project.seeds)
     for arm in arms:
         project.for_arm(arm)
@@ -128,6 +129,7 @@ def train(
     dataset = read_dataset(project.data, data_folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / PROJECT, project.resolved().encode())
+    write_whole(folder / ARMS_FILE, msgspec.json.encode(arms))
     results = []
     for seed in project.seeds:
         for arm in arms:
@@ -167,13 +169,28 @@ def _arms(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names)) or (MAIN_ARM,)
 
 
-def _check_folder(folder: Path, project: Project, *, resume: bool) -> None:
-    kept = folder / PROJECT
-    if resume and not kept.exists():
+def _arms_before(folder: Path) -> tuple[str, ...]:
+    try:
+        return msgspec.json.decode((folder / ARMS_FILE).read_bytes(), type=tuple[str, ...])
+    except (OSError, msgspec.MsgspecError):
+        return _arms(())
+
+
+def load_run(folder: str | Path) -> Project:
+    """Returns the project of a run that was begun in `folder`.
+
+    Raises:
+        ConfigError: No run was begun there.
+    """
+    if not (Path(folder) / PROJECT).exists():
         raise ConfigError(
             f"folder {folder} holds no run to resume; expected {PROJECT} in it: leave out --resume"
         )
-    if resume and parse_project(kept.read_text(encoding="utf-8")) != project:
+    return load_project(Path(folder) / PROJECT)
+
+
+def _check_folder(folder: Path, project: Project, *, resume: bool) -> None:
+    if resume and load_run(folder) != project:
         raise ConfigError(
             f"folder {folder} holds a run of another project; expected the one in its {PROJECT}: "
             "resume with that file and the same settings, or choose another --out"

@@ -99,7 +99,9 @@ def demo(
 
 @app.command()
 def train(
-    project: Annotated[Path, typer.Argument(help="A project file, see recipes/.")],
+    project: Annotated[
+        Path | None, typer.Argument(help="A project file, see recipes/. Not needed to resume.")
+    ] = None,
     arm: Annotated[
         list[str] | None, typer.Option(help="An arm; repeat for more. Default federated-dp.")
     ] = None,

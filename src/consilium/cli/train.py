@@ -10,7 +10,8 @@ import typer
 
 from consilium.cli.display import Display, show_summary
 from consilium.errors import ConfigError
-from consilium.sdk import Options, load_project, train
+from consilium.federation.project import Project
+from consilium.sdk import PROJECT, Options, load_project, load_run, train
 
 
 @final
@@ -18,7 +19,7 @@ from consilium.sdk import Options, load_project, train
 class Request:
     """The options of one call."""
 
-    project: Path
+    project: Path | None
     arms: tuple[str, ...]
     changes: tuple[str, ...]
     seeds: int | None
@@ -39,7 +40,7 @@ def run_training(request: Request) -> None:
         raise ConfigError("--out and --resume were both given; expected one: --resume DIR goes on")
     if request.seeds is not None and request.seeds < 1:
         raise ConfigError(f"--seeds is {request.seeds}; expected 1 or more")
-    project = load_project(request.project, _changes(request.changes))
+    project = _project(request)
     out = request.resume or request.out or Path("runs") / project.name
     options = Options(
         arms=request.arms,
@@ -58,10 +59,21 @@ def run_training(request: Request) -> None:
     show_summary(trained, next_command=_next(request))
 
 
+def _project(request: Request) -> Project:
+    if request.project is not None:
+        return load_project(request.project, _changes(request.changes))
+    if request.resume is None:
+        raise ConfigError("no project file was given; expected one: see recipes/, or --resume DIR")
+    if request.changes:
+        raise ConfigError("--set was given with --resume; expected neither or a new --out")
+    return load_run(request.resume)
+
+
 def _next(request: Request) -> str:
+    project = request.project or (request.resume or Path()) / PROJECT
     if request.arms != ("all",):
-        return f"consilium train {request.project} --arms all --out runs/all-arms"
-    return f"consilium train {request.project} --arms all --seeds 5 --out runs/five-seeds"
+        return f"consilium train {project} --arms all --out runs/all-arms"
+    return f"consilium train {project} --arms all --seeds 5 --out runs/five-seeds"
 
 
 def _changes(words: tuple[str, ...]) -> dict[str, str]:
