@@ -10,6 +10,7 @@ from consilium.dp.accounting import Accountant, epsilon, poisson_gaussian
 from consilium.dp.plan import calibrated_noise, membership_advantage
 from consilium.errors import ConfigError
 from consilium.federation.statement import NEIGHBOURS, round_up
+from consilium.web.formats import right_guesses
 
 
 def show_epsilon(
@@ -49,7 +50,8 @@ def show_epsilon(
     }
     sentence = (
         f"epsilon {facts['epsilon']} at delta {delta:g} ({accountant}, Poisson sampling, "
-        f"add or remove one); an attacker beats a coin by at most {advantage:.1%}"
+        f"add or remove one); whoever guesses if a patient took part is right at most "
+        f"{right_guesses(advantage)} of the time"
     )
     typer.echo(json_.dumps(facts) if json else sentence)
 

@@ -33,6 +33,7 @@ LARGEST_CLIP_NORM: Final = 100.0  # beyond it nothing is clipped and the noise d
 LARGEST_EPSILON: Final = 100.0  # of one step; beyond it the word "private" means nothing
 _NOISE_RANGE: Final = 8.0  # standard deviations of noise that the ring has room for
 _CLAMP_FACTOR: Final = 2.0  # times an average site's largest possible coordinate
+_FLOAT32_ERROR: Final = 2.0**-22  # at least that of the scale and of a scaled sum together
 _LARGEST_VALUE: Final = 2.0**22  # lattice units: float32 holds every half below it
 
 
@@ -154,7 +155,8 @@ class Plan:
                 f"a site's noise is {self.lattice(self.shares).sigma:.2f} lattice units, expected "
                 f">= {LEAST_SIGMA}: raise dp.bits above {self.bits} or lower dp.expected_batch"
             )
-        one_step = self.epsilon(1, View.PARTICIPANT)
+        # the cheap accountant, as PLD takes seconds for noise that is to be refused
+        one_step = epsilon(self.event(1, View.PARTICIPANT), self.delta, "rdp")
         if not one_step <= LARGEST_EPSILON:
             raise PrivacyError(
                 f"one step costs epsilon {one_step:.3g}, expected <= {LARGEST_EPSILON:g}: "
@@ -198,6 +200,8 @@ class Plan:
 
     def steps_within(self, budget_epsilon: float) -> int:
         """Returns how many steps fit a budget, at most `steps`; 0 if not even one does."""
+        if self.epsilon(self.steps, View.PARTICIPANT) <= budget_epsilon:
+            return self.steps
         fitting = steps_within(
             budget_epsilon=budget_epsilon - self.slack(self.steps),
             delta=self.delta,
@@ -219,7 +223,7 @@ class Plan:
         clamp = _CLAMP_FACTOR * self.normaliser * self.l2_clip_norm / shares.members
         # S = s z C / sqrt(h): the room for noise is proportional to the scale as well
         spread = self.noise_multiplier * self.l2_clip_norm / math.sqrt(shares.honest)
-        room = 2 ** (self.bits - 1) - 1 - shares.members / 2
+        room = 2 ** (self.bits - 1) * (1 - _FLOAT32_ERROR) - 1 - shares.members / 2
         widest = shares.members * clamp + _NOISE_RANGE * spread * math.sqrt(shares.members)
         scale = min(room / widest, _LARGEST_VALUE / max(clamp, spread))
         return Lattice(scale=scale, sigma=scale * spread, clamp=clamp, bits=self.bits)

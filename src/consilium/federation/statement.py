@@ -55,9 +55,9 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _NOT_COVERED: Final = (
-    "patients of the validation and the test set: their metrics are printed without noise",
+    "{unit}s of the validation and the test set: their metrics are printed without noise",
     "choices made by people who compared several runs: each run has its own price",
-    "numbers of patients, records and classes at each site, where a report prints them",
+    "numbers of {unit}s and classes at each site, where a report prints them",
 )
 
 
@@ -77,7 +77,7 @@ def make_statement(setup: Setup, *, unit: str, steps_charged: int) -> Statement:
         unit=unit,
         neighbouring_relation=NEIGHBOURS,
         delta=plan.delta,
-        guarantees=tuple(_guarantee(setup, plan, steps_charged, view) for view in _views(setup)),
+        guarantees=tuple(_guarantee(setup, unit, steps_charged, view) for view in _views(setup)),
         mechanism=(
             "sum of clipped gradients plus rounded Gaussian noise of standard deviation "
             f">= {plan.noise_multiplier:.6g} x {plan.l2_clip_norm:g}, divided by the constant "
@@ -92,9 +92,9 @@ def make_statement(setup: Setup, *, unit: str, steps_charged: int) -> Statement:
         accountant={"pld": "PLD, dp-accounting", "rdp": "RDP, dp-accounting"}[plan.accountant],
         rounding_slack=plan.slack(max(1, steps_charged)),
         trusted=_trusted(setup),
-        public=(f"number of training {unit}s, {plan.patients}", "the project file"),
-        not_covered=_NOT_COVERED,
-        fails_if=_fails_if(setup),
+        public=(f"number of training {unit}s, {plan.patients:,}", "the project file"),
+        not_covered=tuple(words.format(unit=unit) for words in _NOT_COVERED),
+        fails_if=_fails_if(setup, unit),
     )
 
 
@@ -107,11 +107,13 @@ def _views(setup: Setup) -> tuple[View, ...]:
     return (View.OUTSIDER, View.PARTICIPANT) if setup.sites > 1 else (View.OUTSIDER,)
 
 
-def _guarantee(setup: Setup, plan: Plan, steps: int, view: View) -> Guarantee:
+def _guarantee(setup: Setup, unit: str, steps: int, view: View) -> Guarantee:
+    plan = setup.plan
+    assert plan is not None  # noqa: S101 - only private setups come here
     who = {
         View.OUTSIDER: "anyone who sees the model and all traffic of the coordinator",
-        View.PARTICIPANT: f"the coordinator together with {_curious(setup, plan)}, "
-        "about a patient of another site",
+        View.PARTICIPANT: f"the coordinator together with {_curious(setup, plan)}, about a "
+        f"{unit} of another site",
     }[view]
     epsilon = plan.epsilon(steps, view)
     return Guarantee(
@@ -125,7 +127,8 @@ def _guarantee(setup: Setup, plan: Plan, steps: int, view: View) -> Guarantee:
 def _curious(setup: Setup, plan: Plan) -> str:
     if setup.noise_alone:
         return "every other site"
-    return f"{plan.shares.colluders} curious site(s)" if plan.shares.colluders else "no site"
+    count = plan.shares.colluders
+    return {0: "no site", 1: "one curious site"}.get(count, f"{count} curious sites")
 
 
 def _trusted(setup: Setup) -> str:
@@ -138,11 +141,11 @@ def _trusted(setup: Setup) -> str:
     return f"each site, with its own data; at least {honest} sites, to add their share of noise"
 
 
-def _fails_if(setup: Setup) -> tuple[str, ...]:
+def _fails_if(setup: Setup, unit: str) -> tuple[str, ...]:
     if setup.sites == 1:
         return ("the curator leaks data or noise",)
     if setup.noise_alone:
-        return ("a patient's own site leaks data or noise",)
+        return (f"a {unit}'s own site leaks data or noise",)
     assert setup.plan is not None  # noqa: S101 - only private setups come here
     shares = setup.plan.shares
     return (

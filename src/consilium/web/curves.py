@@ -120,6 +120,7 @@ class _Panel:
     title: str
     x_label: str
     curves: tuple[_Curve, ...]
+    empty: str  # what to say where there are none
 
 
 def draw_curves(results: Sequence[RunResult]) -> bytes:
@@ -157,7 +158,7 @@ def _by_round(results: Sequence[RunResult]) -> _Panel:
         for line in _lines(results)
     )
     title = f"Validation {measure_shown(results)} by round"
-    return _Panel(title=title, x_label="round", curves=tuple(curves))
+    return _Panel(title=title, x_label="round", curves=tuple(curves), empty="no looks were taken")
 
 
 def _by_epsilon(results: Sequence[RunResult]) -> _Panel:
@@ -181,7 +182,12 @@ def _by_epsilon(results: Sequence[RunResult]) -> _Panel:
         if line.private
     )
     title = f"Validation {measure_shown(results)} by epsilon spent"
-    return _Panel(title=title, x_label="epsilon spent, worst view", curves=(*levels, *spent))
+    return _Panel(
+        title=title,
+        x_label="epsilon spent, worst view",
+        curves=(*levels, *spent) if any(line.private for line in lines) else (),
+        empty="no arm with a guarantee",
+    )
 
 
 def _lines(results: Sequence[RunResult]) -> tuple[_Line, ...]:
@@ -238,7 +244,7 @@ def _draw_panel(axes: Axes, panel: _Panel) -> None:
     axes.set_title(panel.title)
     axes.set_xlabel(panel.x_label)
     if not panel.curves:
-        _say_empty(axes)
+        _say_empty(axes, panel.empty)
         return
     low, high = _limits(panel.curves)
     axes.set_ylim(low, high)
@@ -250,17 +256,17 @@ def _draw_panel(axes: Axes, panel: _Panel) -> None:
     _label_ends(axes, panel.curves)
 
 
-def _say_empty(axes: Axes) -> None:
+def _say_empty(axes: Axes, text: str) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.text(0.5, 0.5, "nothing to draw", ha="center", color=MUTED, transform=axes.transAxes)
+    axes.text(0.5, 0.5, text, ha="center", color=MUTED, transform=axes.transAxes)
 
 
 def _limits(curves: Sequence[_Curve]) -> tuple[float, float]:
     low = min(y - s for curve in curves for y, s in zip(curve.mean, curve.sd, strict=True))
     high = max(y + s for curve in curves for y, s in zip(curve.mean, curve.sd, strict=True))
     room = 0.08 * (high - low) or 0.05
-    return max(0.0, low - room), min(high + room, 1.0 + room / 2)
+    return max(0.0, low - room), min(high + room, 1.0)
 
 
 def _mark_shares(axis: Axis, low: float, high: float) -> None:
@@ -350,7 +356,7 @@ def draw_arms(results: Sequence[RunResult]) -> bytes:
         figure = Figure(figsize=(_WIDTH / 72, height / 72))
         box = (95 / _WIDTH, _BOTTOM / height, 165 / _WIDTH, 1 - (_TOP + _BOTTOM) / height)
         axes = figure.add_axes(box)
-        measure = test_measure_shown(results)
+        measure = measure_tested(results)
         axes.set_title(f"Test {measure} by arm")
         axes.set_xlabel("bar: 95 % interval")
         axes.set_ylim(len(arms) - 0.5, -0.5)
@@ -361,7 +367,7 @@ def draw_arms(results: Sequence[RunResult]) -> bytes:
         return _save(figure)
 
 
-def test_measure_shown(results: Sequence[RunResult]) -> str:
+def measure_tested(results: Sequence[RunResult]) -> str:
     """Returns "AUC", or "accuracy" where the AUC of some run is undefined."""
     return "AUC" if all(run.test.roc_auc is not None for run in results) else "accuracy"
 

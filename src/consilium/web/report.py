@@ -26,7 +26,7 @@ from consilium.web.curves import (
     draw_spending,
     for_page,
     measure_shown,
-    test_measure_shown,
+    measure_tested,
 )
 from consilium.web.summary import (
     ArmSummary,
@@ -129,7 +129,7 @@ def _page(results: Sequence[RunResult], title: str, next_command: str) -> _Page:
         figures=_figures(results, main),
         plots=_plots(results),
         measure=measure_shown(results),
-        test_measure=test_measure_shown(results),
+        test_measure=measure_tested(results),
         rows=rows,
         left=wording.what_left(main),
         never_left=wording.what_never_left(main),
@@ -144,41 +144,47 @@ def _page(results: Sequence[RunResult], title: str, next_command: str) -> _Page:
 
 
 def _figures(results: Sequence[RunResult], main: RunResult) -> tuple[_Fact, ...]:
-    row = next(row for row in summary_rows(results) if row.arm == main.arm)
-    statement = costliest(by_arm(results)[main.arm])
-    worst, unit = worst_view(statement), statement.unit
-    auc = row.auc is not None
-    quality = _Fact(
-        "Test AUC" if auc else "Test accuracy",
-        formats.share(row.auc.mean if row.auc else row.accuracy.mean),
-        "95 % CI " + formats.interval(row.auc_interval if auc else row.accuracy_interval),
+    runs = by_arm(results)[main.arm]
+    (row,) = summary_rows(runs)
+    patients = main.statement.unit == "patient"
+    held = sum(site.patients if patients else site.records for site in main.sites)
+    sites = len(main.sites)
+    return (
+        _quality(row),
+        _epsilon(costliest(runs)),
+        _Fact(
+            "Patients" if patients else "Records",
+            formats.count(held),
+            f"at {formats.plural(sites, 'site')}" if sites > 1 else "in one place",
+        ),
+        _Fact(
+            f"Sent by {_sender(main)}",
+            formats.byte_count(main.traffic.round_up),
+            "in a typical round",
+        ),
     )
-    cost = (
-        _Fact("Epsilon", "none", "no guarantee")
-        if worst is None
-        else _Fact(
-            "Epsilon, worst view",
-            formats.epsilon(worst.epsilon),
-            f"at delta {formats.delta(statement.delta)}",
-        )
-    )
-    units = sum(site.patients if unit == "patient" else site.records for site in main.sites)
-    held = _Fact(
-        "Patients" if unit == "patient" else "Records",
-        formats.count(units),
-        f"at {formats.plural(len(main.sites), 'site')}" if len(main.sites) > 1 else "in one place",
-    )
-    sent = _Fact(
-        "Sent by a site",
-        formats.byte_count(main.traffic.round_up),
-        "in a typical round",
-    )
-    return (quality, cost, held, sent)
+
+
+def _quality(row: ArmSummary) -> _Fact:
+    if row.auc is None:
+        name, value, interval = "Test accuracy", row.accuracy, row.accuracy_interval
+    else:
+        name, value, interval = "Test AUC", row.auc, row.auc_interval
+    of_seed = f", seed {row.seeds[0]}" if len(row.seeds) > 1 else ""
+    return _Fact(name, formats.share(value.mean), f"95 % CI {formats.interval(interval)}{of_seed}")
+
+
+def _epsilon(statement: Statement) -> _Fact:
+    worst = worst_view(statement)
+    if worst is None:
+        return _Fact("Epsilon", "none", "no guarantee")
+    delta = formats.delta(statement.delta)
+    return _Fact("Epsilon, worst view", formats.epsilon(worst.epsilon), f"at delta {delta}")
 
 
 def _plots(results: Sequence[RunResult]) -> Mapping[str, Markup]:
     """Our own drawings, whose text matplotlib has escaped."""
-    measure, test_measure = measure_shown(results), test_measure_shown(results)
+    measure, test_measure = measure_shown(results), measure_tested(results)
     drawn = {
         "rounds": (draw_rounds, f"Validation {measure} of each arm by round"),
         "spending": (draw_spending, f"Validation {measure} of each arm by epsilon spent"),
@@ -191,11 +197,11 @@ def _plots(results: Sequence[RunResult]) -> Mapping[str, Markup]:
 
 
 def _traffic(main: RunResult) -> tuple[_Comparison, ...]:
-    seen = main.traffic
+    seen, sender = main.traffic, _sender(main)
     lines = (
-        ("Sent by a site in a typical round", seen.round_up, seen.predicted_up),
-        ("Received by a site in a typical round", seen.round_down, seen.predicted_down),
-        ("All sites, all rounds, both ways", seen.total, seen.predicted_total),
+        (f"Sent by {sender} in a typical round", seen.round_up, seen.predicted_up),
+        (f"Received by {sender} in a typical round", seen.round_down, seen.predicted_down),
+        ("All rounds, everyone, both ways", seen.total, seen.predicted_total),
     )
     return tuple(
         _Comparison(
@@ -206,6 +212,10 @@ def _traffic(main: RunResult) -> tuple[_Comparison, ...]:
         )
         for what, measured, predicted in lines
     )
+
+
+def _sender(main: RunResult) -> str:
+    return "a site" if ARMS[main.arm].federated else "the holder"
 
 
 def _costs(arms: Mapping[str, Sequence[RunResult]], main: RunResult) -> tuple[_Cost, ...]:

@@ -208,7 +208,7 @@ def price_together(results: Sequence[RunResult]) -> tuple[str, ...]:
             f"whoever sees all of them by the sum, epsilon "
             f"{formats.epsilon(_total(epsilons))} at delta {formats.delta(_total(deltas))}."
         )
-    if bare:
+    if bare and epsilons:
         sentences.append(
             f"{formats.words(bare, 'model').capitalize()} in this report "
             f"{'carries' if bare == 1 else 'carry'} no guarantee. Whoever sees such a model, or "
