@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Final
 
 from consilium.adapters.downloads import DemoSource, cache_folder, demo_source
-from consilium.cli.display import Display, show_summary
+from consilium.cli.display import Display, program, show_summary
 from consilium.data.sources import read_splits
 from consilium.federation.project import Project, parse_project
 from consilium.sdk import Options, default_data_folder, train
 
 _SHARE_OF_PATIENTS: Final = 0.1  # expected in a step
 _MOST_FOLDERS: Final = 1000
-_NEXT: Final = "consilium train recipes/pneumonia64.toml --arms all --out runs/pneumonia64"
 
 
 def run_demo(out: Path, *, offline: bool, seed: int) -> None:
@@ -28,10 +27,10 @@ def run_demo(out: Path, *, offline: bool, seed: int) -> None:
         display.say(f"Data: {source.why}")
         display.say("Ten sites train one model five ways; federated-dp is the one to look at.")
         options = Options(
-            arms=("all",), seeds=(seed,), data_folder=source.folder, next_command=_NEXT
+            arms=("all",), seeds=(seed,), data_folder=source.folder, next_command=_next(source)
         )
         trained = train(make_project(source), folder, options, display)
-    show_summary(trained, next_command=_NEXT)
+    show_summary(trained, next_command=_next(source))
 
 
 def make_project(source: DemoSource) -> Project:
@@ -46,6 +45,11 @@ def make_project(source: DemoSource) -> Project:
             "dp.expected_batch": f"{_SHARE_OF_PATIENTS * splits.train.patient_count:.1f}",
         },
     )
+
+
+def _next(source: DemoSource) -> str:
+    recipe = "pneumonia64" if source.source == "cxr64" else "digits"
+    return f"{program()} train recipes/{recipe}.toml --arms all --out runs/{recipe}"
 
 
 def _free_folder(out: Path) -> Path:

@@ -2,6 +2,9 @@
 """What a run looks like in a terminal: a bar an arm while it runs, a table at the end."""
 
 import math
+import os
+import shutil
+import sys
 from types import TracebackType
 from typing import Final, Self, final
 
@@ -105,6 +108,11 @@ class Display:
         spent = epsilon_after(setup, progress.attempts)
         budget = epsilon_after(setup, setup.steps_allowed or setup.plan.steps)
         return f"epsilon {spent:.2f} of {budget:.2f}"
+
+
+def program() -> str:
+    """Returns what to type for this program here: its name, or its path where that is not found."""
+    return "consilium" if shutil.which("consilium") else os.path.relpath(sys.argv[0])
 
 
 def show_summary(trained: Trained, *, next_command: str) -> None:

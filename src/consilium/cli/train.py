@@ -8,7 +8,7 @@ from typing import final
 import msgspec
 import typer
 
-from consilium.cli.display import Display, show_summary
+from consilium.cli.display import Display, program, show_summary
 from consilium.errors import ConfigError
 from consilium.federation.project import Project
 from consilium.sdk import PROJECT, Options, load_project, load_run, train
@@ -72,8 +72,8 @@ def _project(request: Request) -> Project:
 def _next(request: Request) -> str:
     project = request.project or (request.resume or Path()) / PROJECT
     if request.arms != ("all",):
-        return f"consilium train {project} --arms all --out runs/all-arms"
-    return f"consilium train {project} --arms all --seeds 5 --out runs/five-seeds"
+        return f"{program()} train {project} --arms all --out runs/all-arms"
+    return f"{program()} train {project} --arms all --seeds 5 --out runs/five-seeds"
 
 
 def _changes(words: tuple[str, ...]) -> dict[str, str]:
