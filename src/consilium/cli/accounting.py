@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`consilium epsilon` and `consilium calibrate`."""
 
-import json as json_
+import json
 import math
+from dataclasses import dataclass
+from typing import final
 
 import typer
 
@@ -13,15 +15,18 @@ from consilium.federation.statement import NEIGHBOURS, round_up
 from consilium.web.formats import right_guesses
 
 
-def show_epsilon(
-    *,
-    sampling_probability: float,
-    noise_multiplier: float,
-    steps: int,
-    delta: float,
-    accountant: Accountant,
-    json: bool,
-) -> None:
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """What both questions are about: steps of Poisson sampling and Gaussian noise."""
+
+    sampling_probability: float
+    steps: int
+    delta: float
+    accountant: Accountant
+
+
+def show_epsilon(of: Steps, noise_multiplier: float, *, as_json: bool) -> None:
     """Prints the epsilon of a training, rounded up.
 
     Raises:
@@ -29,42 +34,25 @@ def show_epsilon(
     """
     try:
         event = poisson_gaussian(
-            sampling_probability=sampling_probability,
+            sampling_probability=of.sampling_probability,
             noise_multiplier=noise_multiplier,
-            steps=steps,
+            steps=of.steps,
         )
-        cost = epsilon(event, delta, accountant)
+        cost = epsilon(event, of.delta, of.accountant)
     except ValueError as error:
         raise ConfigError(f"{error}; see consilium epsilon --help") from None
-    advantage = membership_advantage(cost, delta)
-    facts = {
-        "epsilon": round_up(cost) if math.isfinite(cost) else "infinite",
-        "delta": delta,
-        "sampling_probability": sampling_probability,
-        "noise_multiplier": noise_multiplier,
-        "steps": steps,
-        "accountant": accountant,
-        "sampling": "Poisson",
-        "neighbouring_relation": NEIGHBOURS,
-        "membership_advantage": advantage,
-    }
+    shown = round_up(cost) if math.isfinite(cost) else "infinite"
+    advantage = membership_advantage(cost, of.delta)
     sentence = (
-        f"epsilon {facts['epsilon']} at delta {delta:g} ({accountant}, Poisson sampling, "
-        f"add or remove one); whoever guesses if a patient took part is right at most "
-        f"{right_guesses(advantage)} of the time"
+        f"epsilon {shown} at delta {of.delta:g} ({of.accountant}, Poisson sampling, add or remove "
+        f"one); whoever guesses if a patient took part is right at most {right_guesses(advantage)} "
+        "of the time"
     )
-    typer.echo(json_.dumps(facts) if json else sentence)
+    facts = {"epsilon": shown, **_facts(of), "noise_multiplier": noise_multiplier}
+    typer.echo(json.dumps(facts | {"membership_advantage": advantage}) if as_json else sentence)
 
 
-def show_noise(
-    *,
-    target_epsilon: float,
-    sampling_probability: float,
-    steps: int,
-    delta: float,
-    accountant: Accountant,
-    json: bool,
-) -> None:
+def show_noise(of: Steps, target_epsilon: float, *, as_json: bool) -> None:
     """Prints the noise multiplier that keeps a training within `target_epsilon`.
 
     Raises:
@@ -73,20 +61,24 @@ def show_noise(
     try:
         noise = calibrated_noise(
             target_epsilon=target_epsilon,
-            delta=delta,
-            sampling_probability=sampling_probability,
-            steps=steps,
-            accountant=accountant,
+            delta=of.delta,
+            sampling_probability=of.sampling_probability,
+            steps=of.steps,
+            accountant=of.accountant,
         )
     except ValueError as error:
         raise ConfigError(f"{error}; see consilium calibrate --help") from None
-    facts = {
-        "noise_multiplier": noise,
-        "target_epsilon": target_epsilon,
-        "delta": delta,
-        "sampling_probability": sampling_probability,
-        "steps": steps,
-        "accountant": accountant,
-    }
+    facts = {"noise_multiplier": noise, "target_epsilon": target_epsilon, **_facts(of)}
     sentence = f"noise multiplier {noise:.6g} keeps epsilon within {target_epsilon:g}"
-    typer.echo(json_.dumps(facts) if json else sentence)
+    typer.echo(json.dumps(facts) if as_json else sentence)
+
+
+def _facts(of: Steps) -> dict[str, str | float]:
+    return {
+        "delta": of.delta,
+        "sampling_probability": of.sampling_probability,
+        "steps": of.steps,
+        "accountant": of.accountant,
+        "sampling": "Poisson",
+        "neighbouring_relation": NEIGHBOURS,
+    }

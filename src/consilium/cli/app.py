@@ -151,14 +151,11 @@ def epsilon(
     Example: consilium epsilon --sampling-probability .03425 --noise-multiplier 1.15
     --steps 3001 --delta 1e-4
     """
-    import_module("consilium.cli.accounting").show_epsilon(
-        sampling_probability=sampling_probability,
-        noise_multiplier=noise_multiplier,
-        steps=steps,
-        delta=delta,
-        accountant=accountant,
-        json=json,
+    accounting = import_module("consilium.cli.accounting")
+    asked = accounting.Steps(
+        sampling_probability=sampling_probability, steps=steps, delta=delta, accountant=accountant
     )
+    accounting.show_epsilon(asked, noise_multiplier, as_json=json)
 
 
 @app.command()
@@ -175,11 +172,8 @@ def calibrate(
     Example: consilium calibrate --target-epsilon 3 --sampling-probability .01 --steps 1000
     --delta 1e-5
     """
-    import_module("consilium.cli.accounting").show_noise(
-        target_epsilon=target_epsilon,
-        sampling_probability=sampling_probability,
-        steps=steps,
-        delta=delta,
-        accountant=accountant,
-        json=json,
+    accounting = import_module("consilium.cli.accounting")
+    asked = accounting.Steps(
+        sampling_probability=sampling_probability, steps=steps, delta=delta, accountant=accountant
     )
+    accounting.show_noise(asked, target_epsilon, as_json=json)
