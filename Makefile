@@ -14,10 +14,10 @@ demo: $(VENV)/.installed  ## ten hospitals train a pneumonia classifier, in a mi
 	$(BIN)/consilium demo
 
 test: $(VENV)/.developing  ## the fast lane of the tests
-	$(BIN)/pytest -m "not slow" -q
+	$(BIN)/pytest -m "not slow" -q -n auto
 
 test-slow: $(VENV)/.developing  ## every test
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n auto
 
 check: $(VENV)/.developing  ## style, types and layers
 	$(BIN)/ruff check .

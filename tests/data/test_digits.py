@@ -20,7 +20,7 @@ def idx(*sizes: int, kind: int = 8) -> bytes:
 
 def write(folder: Path, name: str, content: bytes) -> None:
     (folder / "mnist").mkdir(exist_ok=True)
-    (folder / "mnist" / name).write_bytes(gzip.compress(content))
+    (folder / "mnist" / name).write_bytes(gzip.compress(content, mtime=0))
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_another_idx_file_is_refused(folder: Path, content: bytes, reason: str) 
         read_mnist(folder)
 
 
-@pytest.mark.parametrize("content", [b"plain", gzip.compress(idx(20))[:-9]])
+@pytest.mark.parametrize("content", [b"plain", gzip.compress(idx(20), mtime=0)[:-9]])
 def test_what_cannot_be_unpacked_is_refused(folder: Path, content: bytes) -> None:
     (folder / "mnist" / "t10k-labels-idx1-ubyte.gz").write_bytes(content)
 

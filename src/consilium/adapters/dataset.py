@@ -144,7 +144,7 @@ def make_ready(project: Project, dataset: Dataset, *, federated: bool, seed: int
         std=settings.std,
         standardise_each_image=settings.standardise_each_image,
     )
-    task = Classification(len(splits.classes))
+    task = Classification(len(splits.classes), project.training.class_weights)
     return Ready(
         model=model,
         trained=trained,
@@ -172,7 +172,7 @@ def make_partition(settings: Sites) -> Partition:
             return IidEqual()
         case "iid-unequal":
             share = settings.smallest_share
-            return IidUnequal(0.3 / max(1, settings.count) if share is None else share)
+            return IidUnequal(0.3 / settings.count if share is None else share)
         case "label-shards":
             shards = settings.shards_per_site
             return LabelShards(2 if shards is None else shards)

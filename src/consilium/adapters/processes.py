@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final, final
 
@@ -179,8 +179,8 @@ def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
 # -- The site's end -------------------------------------------------------------------
 
 
-def make_runner(launch: Launch) -> SiteRunner:
-    """Returns the site that `launch` describes.
+def make_runner(launch: Launch, stack: ExitStack) -> SiteRunner:
+    """Returns the site that `launch` describes; its ledger is closed with `stack`.
 
     Raises:
         ConsiliumError: Its data or its project cannot be used.
@@ -192,10 +192,12 @@ def make_runner(launch: Launch) -> SiteRunner:
     ready = make_ready(own, dataset, federated=ARMS[launch.arm].federated, seed=launch.seed)
     facts = public_facts(ready)
     setup = make_setup(project, launch.arm, facts, launch.identities, launch.seed)
+    ledger = FileLedger(Path(launch.ledger), allowed=setup.steps_allowed)
+    stack.callback(ledger.close)
     parts = SiteParts(
         terms=setup.for_site(launch.site, launch.identity),
         trainee=ready.trainee(launch.site),
-        ledger=FileLedger(Path(launch.ledger), allowed=setup.steps_allowed),
+        ledger=ledger,
         source=_source(launch.recorded),
     )
     return SiteRunner(parts)
@@ -220,10 +222,11 @@ def serve(source: IO[bytes], sink: IO[bytes]) -> int:
     if first is None:
         return 2
     try:
-        runner = make_runner(msgspec.msgpack.decode(first, type=Launch))
-        _say(sink, runner.start())
-        while (frame := read_frame(source)) is not None:
-            _say(sink, runner.handle(frame))
+        with ExitStack() as stack:
+            runner = make_runner(msgspec.msgpack.decode(first, type=Launch), stack)
+            _say(sink, runner.start())
+            while (frame := read_frame(source)) is not None:
+                _say(sink, runner.handle(frame))
     except BrokenPipeError:  # the coordinator is gone
         return 2
     except (ConsiliumError, OSError) as error:

@@ -386,6 +386,7 @@ def epsilon_after(setup: Setup, steps: int) -> float | None:
 def _write(stage: _Stage, weights: Vector, result: RunResult) -> None:
     assign(stage.ready.trained, weights)
     tensors = {k: v.contiguous() for k, v in stage.ready.model.state_dict().items()}
-    facts = {"terms": result.terms, "model": result.model, "classes": "\n".join(result.classes)}
-    write_whole(stage.run.folder / MODEL, save_tensors(tensors, facts))
+    facts = {"terms": result.terms, "model": result.model, "classes": result.classes}
+    header = {"consilium": msgspec.json.encode(facts).decode()}  # one entry: their order is random
+    write_whole(stage.run.folder / MODEL, save_tensors(tensors, header))
     write_whole(stage.run.folder / RESULT, msgspec.json.encode(result))

@@ -92,6 +92,7 @@ class Training(Section, frozen=True, kw_only=True):
     """How long, and what a round is in the arms without DP."""
 
     rounds: int
+    class_weights: tuple[float, ...] = ()
     local_epochs: int = 1
     local_batch: int = 32
     average_decay: float = 0.0
