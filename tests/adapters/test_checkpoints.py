@@ -171,5 +171,5 @@ def test_what_is_no_whole_checkpoint_is_refused(saved: Path, name: str) -> None:
 
 @pytest.mark.parametrize(("terms", "seed"), [(b"u" * 32, 7), (TERMS, 8)])
 def test_a_checkpoint_of_another_run_is_refused(saved: Path, terms: bytes, seed: int) -> None:
-    with pytest.raises(ConfigError, match="another project, arm or seed"):
+    with pytest.raises(ConfigError, match="another project, data, arm or seed"):
         load_progress(saved, terms=terms, seed=seed)

@@ -52,7 +52,6 @@ source = "nowhere"
 name = "logistic"
 [sites]
 count = 4
-tolerated_drops = 1
 [optimiser]
 momentum = 0.5
 [learning_rate]

@@ -14,6 +14,7 @@ from consilium.federation.contribution import GradientWork, TrainingWork
 from consilium.federation.messages import RoundStart
 from consilium.federation.setup import Setup
 from consilium.federation.site import noise_shares
+from consilium.secagg.job import smallest_threshold
 from consilium.secagg.messages import Opening, Upload
 from consilium.wire import Message
 
@@ -144,7 +145,8 @@ def losses(draw: st.DrawFn, *, tolerated: bool) -> tuple[int, Lost]:
 
 
 def setup_of(sites: int) -> Setup:
-    return replace(make(sites__count=str(sites), sites__tolerated_drops="2"), steps_allowed=None)
+    drops = str(min(2, sites - smallest_threshold(sites, 1)))
+    return replace(make(sites__count=str(sites), sites__tolerated_drops=drops), steps_allowed=None)
 
 
 @few

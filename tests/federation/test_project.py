@@ -282,7 +282,7 @@ def test_a_change_replaces_one_setting_and_keeps_the_others() -> None:
     project = make_project(sites__count="7")
 
     assert project.sites.count == 7
-    assert project.sites.tolerated_drops == 1
+    assert project.sites.colluders == 1
 
 
 def test_a_bare_word_counts_as_a_string() -> None:

@@ -2,7 +2,7 @@
 """Progress on disk: one safetensors file whose header holds the rest as JSON; never pickle.
 
 Guarantees: a file is either the old one or the new one, whole (written beside, synced, then
-renamed). A checkpoint that was damaged, or of another project, arm or seed, is refused; one that
+renamed). A checkpoint that was damaged, or of another project, data, arm or seed, is refused; one that
 was changed on purpose is not noticed.
 """
 
@@ -67,13 +67,13 @@ def load_progress(path: Path, *, terms: bytes, seed: int) -> Progress:
 
     Raises:
         DataError: The file is damaged or not a checkpoint of this version.
-        ConfigError: It belongs to another project, arm or seed.
+        ConfigError: It belongs to another project, data, arm or seed.
     """
     header, arrays = _read(path)
     if (header.terms, header.seed) != (terms.hex(), seed):
         raise ConfigError(
-            f"{path.name} belongs to another project, arm or seed; expected terms "
-            f"{terms.hex()[:12]}, found {header.terms[:12]}: resume with the project it began with"
+            f"{path.name} belongs to another project, data, arm or seed; expected "
+            f"terms {terms.hex()[:12]}, found {header.terms[:12]}: resume with what it began with"
         )
     return Progress(
         round=header.round,

@@ -5,7 +5,7 @@ Every engine uses this one driver at its sites. It has no rule of its own.
 """
 
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
 
 from consilium import wire
 from consilium.adapters.randomness import Source, operating_system
@@ -29,6 +29,8 @@ from consilium.federation.site import (
 )
 from consilium.federation.traffic import largest_to_site
 
+_MOST_SITES: Final = 10_000  # where no secure sum says how many there are
+
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +50,7 @@ class SiteRunner:
     def __init__(self, parts: SiteParts) -> None:
         self._parts = parts
         self._state: State = Outside(parts.terms)
-        sites = 1 if parts.terms.job is None else len(parts.terms.job.identities)
+        sites = _MOST_SITES if parts.terms.job is None else len(parts.terms.job.identities)
         self._limit = largest_to_site(parts.terms.job, sites, parts.terms.dimension)
 
     def start(self) -> list[bytes]:

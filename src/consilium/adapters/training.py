@@ -218,13 +218,8 @@ def _first_progress(stage: _Stage) -> Progress:
 
 
 def _check_progress(stage: _Stage, progress: Progress) -> None:
-    """Refuses a checkpoint of other data, and one whose rounds nobody paid for."""
+    """Refuses a checkpoint whose rounds nobody paid for."""
     setup = stage.setup
-    if len(progress.weights) != setup.dimension:
-        raise ConfigError(
-            f"{NAME} holds {len(progress.weights)} weights; expected {setup.dimension}, as the "
-            "data say: resume with the data it began with"
-        )
     charged, members = (
         sum(stage.charges()),
         setup.sites if setup.job is None else setup.job.threshold,
@@ -350,7 +345,7 @@ def _result(stage: _Stage, played: _Played, test: Metrics) -> RunResult:
         sites=share_of_sites(stage.ready, charges, played.traffic),
         traffic=measure_traffic(setup, played.traffic, played.first_attempt),
         secure_sum="none" if setup.job is None else "SecSum",
-        terms=setup.terms.hex(),
+        terms=run.project.terms(run.arm).hex(),
         duplicates=stage.dataset.duplicates,
         versions={name: version(name) for name in _PACKAGES},
     )

@@ -107,7 +107,7 @@ class Display:
             return "no privacy"
         spent = epsilon_after(setup, progress.attempts)
         budget = epsilon_after(setup, setup.steps_allowed or setup.plan.steps)
-        return f"epsilon {spent:.2f} of {budget:.2f}"
+        return f"epsilon {_epsilon(spent, private=True)} of {_epsilon(budget, private=True)}"
 
 
 def program() -> str:

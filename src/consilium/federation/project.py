@@ -54,7 +54,7 @@ class Sites(Section, frozen=True, kw_only=True):
     alpha: float | None = None
     missing_classes: Literal["refuse", "allow"] = "refuse"
     threshold: int | None = None
-    tolerated_drops: int = 1
+    tolerated_drops: int | None = None
     colluders: int = 1
     secure_sum: Literal["on", "off-and-the-coordinator-sees-every-update"] = "on"
 

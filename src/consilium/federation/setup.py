@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
-from consilium.dp.plan import LARGEST_EPSILON, Plan, alone, calibrated_noise, check_scale
+from consilium.dp.plan import LARGEST_EPSILON, Plan, calibrated_noise, check_scale
 from consilium.errors import BudgetExceeded, ConfigError, PrivacyError
 from consilium.federation.arms import ARMS, Arm, Noise
 from consilium.federation.contribution import CHANGE_BOUND, GradientWork, TrainingWork, Work
 from consilium.federation.coordinator import CoordinatorTerms
 from consilium.federation.progress import Agenda
-from consilium.federation.project import Dp, LearningRate, Project
+from consilium.federation.project import Dp, LearningRate, Project, Sites
 from consilium.federation.site import SiteTerms, noise_shares
 from consilium.learning.optimisers import Adam, Optimiser, Sgd
 from consilium.learning.schedules import (
@@ -30,6 +30,7 @@ from consilium.learning.schedules import (
 from consilium.learning.training import LocalSettings
 from consilium.secagg.job import SumJob, smallest_threshold
 from consilium.secagg.quantize import BITS, FixedPoint
+from consilium.wire import digest
 
 
 @final
@@ -61,7 +62,8 @@ class Setup:
         agenda: What the coordinator does.
         steps_allowed: Rounds that the budget pays for; None without a guarantee.
         job: The secure sum without identities' names, or None.
-        terms: Digest of the project, 32 bytes.
+        terms: Digest of the project, the public facts, the noise and the seed, 32 bytes: parties
+            that disagree on any of these hold keys that do not fit.
     """
 
     arm: Arm
@@ -138,9 +140,13 @@ def make_setup(
     arm, own = ARMS.get(arm_name), project.for_arm(arm_name)
     assert arm is not None  # noqa: S101 - for_arm has refused unknown arms
     sites = own.sites.count if arm.federated else 1
-    terms = project.terms(arm_name)
+    noise = _noise_multiplier(_need_dp(own, arm), facts, own) if arm.private else None
+    terms = digest(
+        "setup", project.terms(arm_name), seed, facts.patients, facts.records, facts.dimension,
+        repr(noise),
+    )  # fmt: skip
     job = _make_job(own, arm, facts, identities, terms)
-    plan = _make_plan(own, arm, facts, job, sites) if arm.private else None
+    plan = None if noise is None else _make_plan(own, arm, facts, job, noise)
     work = GradientWork(plan) if plan else _make_training(own, facts, sites, seed)
     allowed = _steps_allowed(own, plan) if plan else None
     return Setup(
@@ -177,43 +183,50 @@ def _make_job(
         identities=tuple(identities),
         threshold=threshold,
         colluders=settings.colluders,
-        tolerated_drops=min(settings.tolerated_drops, settings.count - threshold),
+        tolerated_drops=_tolerated_drops(settings, threshold),
         length=facts.dimension if arm.private else facts.dimension + 1,
         bits=_need_dp(project, arm).bits if arm.private else BITS,
         terms=terms,
     )
 
 
+def _tolerated_drops(settings: Sites, threshold: int) -> int:
+    if settings.tolerated_drops is None:
+        return min(1, settings.count - threshold)
+    return settings.tolerated_drops
+
+
 # -- The guarantee --------------------------------------------------------------------
 
 
 def _make_plan(
-    project: Project, arm: Arm, facts: PublicFacts, job: SumJob | None, sites: int
+    project: Project, arm: Arm, facts: PublicFacts, job: SumJob | None, noise: float
 ) -> Plan:
     dp = _need_dp(project, arm)
     patients = dp.patients or facts.patients
-    alone_ = arm.noise is Noise.EACH_SITE
-    shares = alone(sites) if alone_ else noise_shares(job, members=sites, noise_alone=False)
-    probability = dp.expected_batch / patients
-    check_scale(sampling_probability=probability, patients=patients, delta=dp.delta)
-    noise = dp.noise_multiplier
-    if noise is None:
-        noise = _calibrated(dp, probability, project.training.rounds)
+    sites = project.sites.count if arm.federated else 1
+    noise_alone = arm.noise is Noise.EACH_SITE
     return Plan(
-        sampling_probability=probability,
+        sampling_probability=dp.expected_batch / patients,
         patients=patients,
         l2_clip_norm=dp.l2_clip_norm,
         noise_multiplier=noise,
         steps=project.training.rounds,
         delta=dp.delta,
         dimension=facts.dimension,
-        shares=shares,
+        shares=noise_shares(job, members=sites, noise_alone=noise_alone),
         bits=dp.bits,
         accountant=dp.accountant,
     )
 
 
-def _calibrated(dp: Dp, probability: float, rounds: int) -> float:
+def _noise_multiplier(dp: Dp, facts: PublicFacts, project: Project) -> float:
+    """Returns the noise multiplier that the project gives, or the one that meets its target."""
+    patients = dp.patients or facts.patients
+    probability = dp.expected_batch / patients
+    check_scale(sampling_probability=probability, patients=patients, delta=dp.delta)
+    if dp.noise_multiplier is not None:
+        return dp.noise_multiplier
     assert dp.target_epsilon is not None  # noqa: S101 - the project has one of the two
     if dp.target_epsilon > LARGEST_EPSILON:
         raise PrivacyError(
@@ -224,7 +237,7 @@ def _calibrated(dp: Dp, probability: float, rounds: int) -> float:
         target_epsilon=dp.target_epsilon,
         delta=dp.delta,
         sampling_probability=probability,
-        steps=rounds,
+        steps=project.training.rounds,
         accountant=dp.accountant,
     )
 
