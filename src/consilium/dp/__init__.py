@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from consilium.dp.clipping import PatientBatch
     from consilium.dp.conversion import converted
     from consilium.dp.private_training import Goal, plan_for, privatize
+    from consilium.dp.watchdog import Watchdog
 
-__all__ = ["Goal", "PatientBatch", "converted", "plan_for", "privatize"]
+__all__ = ["Goal", "PatientBatch", "Watchdog", "converted", "plan_for", "privatize"]
 
 _MODULES: Final = {
     "Goal": "private_training",
     "PatientBatch": "clipping",
+    "Watchdog": "watchdog",
     "converted": "conversion",
     "plan_for": "private_training",
     "privatize": "private_training",
