@@ -14,6 +14,7 @@ from consilium.learning.models.registry import NAMES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+DP = (ROOT / "docs/dp.md").read_text()
 PROJECT_FILE = (ROOT / "docs/project-file.md").read_text()
 KEYS = [
     (section.name, key.name)
@@ -74,3 +75,8 @@ def test_map_names_every_package() -> None:
     house = (ROOT / "docs/map.md").read_text()
 
     assert [name for name in packages if f"{name}/" not in house] == []
+
+
+@pytest.mark.parametrize("snippet", re.findall(r"```python\n(.*?)```", DP, flags=re.DOTALL))
+def test_snippets_on_private_training_run(snippet: str) -> None:
+    exec(compile(snippet, "docs/dp.md", "exec"), {})  # noqa: S102 - our own words
