@@ -2,8 +2,8 @@
 """Progress on disk: one safetensors file whose header holds the rest as JSON; never pickle.
 
 Guarantees: a file is either the old one or the new one, whole (written beside, synced, then
-renamed). A checkpoint that was damaged, or of another project, data, arm or seed, is refused; one that
-was changed on purpose is not noticed.
+renamed). A checkpoint that was damaged, or is of another project, data, arm or seed, is refused;
+one that was changed on purpose is not noticed.
 """
 
 import os
