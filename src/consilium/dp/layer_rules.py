@@ -201,7 +201,8 @@ class Convolution:
 
     def gradients(self, inputs: Tensor, outputs: Tensor, weight: Tensor) -> Tensor:
         """Returns each patient's gradient, shape (patients, *weight.shape)."""
-        if self._patch_bytes(inputs, outputs, weight) <= min(_PATCH_BYTES * len(inputs), _LAID_OUT):
+        few = min(_PATCH_BYTES * len(inputs), _LAID_OUT)
+        if self._is_pointwise(weight) or self._patch_bytes(inputs, outputs, weight) <= few:
             patches, coarse = self._laid_out(inputs, outputs, weight)
             return torch.matmul(coarse, patches.mT).reshape(-1, *weight.shape)
         found = weight.new_empty(len(inputs), *weight.shape)
@@ -293,6 +294,12 @@ class Convolution:
         return parted.transpose(3, 4).reshape(patients, self.groups, rows * places, rows * places)
 
     # -- Patches
+
+    def _is_pointwise(self, weight: Tensor) -> bool:
+        """Whether patches are pixels, so that laying them out copies nothing."""
+        return all(side == 1 for side in (*weight.shape[2:], *self.stride)) and not any(
+            self.padding
+        )
 
     def _patch_bytes(self, inputs: Tensor, outputs: Tensor, weight: Tensor) -> int:
         coarse = self._roles(inputs, outputs)[1]
