@@ -10,21 +10,22 @@ Not here: sampling, noise, and the division by the expected number of patients. 
 `clipped_sum` returns is not private before noise is added.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from consilium.dp.bookkeeping import booked, records_at_once
+from consilium.dp.ledger import Budget, Sums
+from consilium.dp.per_patient import Chunk, Objective, PerRecordLoss, looped, vmapped
+from consilium.dp.routing import Unrouted
 from consilium.errors import PrivacyError
-
-PerRecordLoss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""Outputs (n, ...) and labels (n,) to losses (n,)."""
 
 _SLACK: Final = 1e-4  # of the clip norm, for the float32 rounding of two sums
 _MOST: Final = 384  # clip norms; 2 sums * 2 roundings * 2**-24 * 384 < 0.92 of the slack
@@ -67,7 +68,12 @@ class PatientBatch:
 
 
 def clipped_sum(
-    model: nn.Module, loss: PerRecordLoss, batch: PatientBatch, *, l2_clip_norm: float
+    model: nn.Module,
+    loss: PerRecordLoss,
+    batch: PatientBatch,
+    *,
+    l2_clip_norm: float,
+    budget: Budget | None = None,
 ) -> Tensor:
     """Returns the sum over patients of the clipped gradient of their mean loss.
 
@@ -75,6 +81,7 @@ def clipped_sum(
         model: Parameters with `requires_grad` are trained; the others are constants.
         loss: Of each record.
         batch: May be empty, which gives zeros.
+        budget: Bounds on memory; the default suits CPUs.
         l2_clip_norm: C, the largest norm of one patient's gradient.
 
     Returns:
@@ -83,13 +90,14 @@ def clipped_sum(
     Guarantees:
         Adding or removing one patient, with any number of records and any contents, moves
         the result by at most `l2_clip_norm` in L2. Gradients are clipped to
-        (1 - 1e-4) * l2_clip_norm and added in float64, and a sum above 384 clip norms is
-        scaled back to that, which moves no two sums apart; so the slack of 1e-4 covers two
-        roundings of both sums to float32, here and when the caller scales the result. A
-        gradient that is not finite becomes zero.
+        (1 - 1e-4) * l2_clip_norm, microbatches are added in float64, and a sum above 384
+        clip norms is scaled back to that, which moves no two sums apart; so the slack of
+        1e-4 covers two roundings of both sums to float32, here and when the caller scales
+        the result. A gradient that is not finite becomes zero, and a norm counts what
+        rounding may hide.
         Taken as given: the other patients' float32 gradients do not depend on the rest of
-        the batch. They may in their last bits, when a chunk has another size (4e-7 of a
-        gradient's norm, measured on a small CNN).
+        the batch. They may in their last bits, when a microbatch has another size or is one
+        contraction in which float32 products of its patients are added.
 
     Raises:
         PrivacyError: A layer keeps or uses statistics over records.
@@ -98,65 +106,75 @@ def clipped_sum(
     """
     if not 0 < l2_clip_norm < float("inf"):
         raise ValueError(f"{l2_clip_norm=} must be positive and finite")
-    trainable = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-    if not trainable:
+    objective = Objective(model, loss)
+    if not objective.trained():
         raise ValueError("no parameter has requires_grad; nothing to train")
     _check_layers(model)
-    dimension = sum(p.numel() for p in trainable.values())
-    total = torch.zeros(dimension, dtype=torch.float64, device=batch.inputs.device)
-    gradients = _patient_gradients(model, loss)
-    for rows, weights in _chunks(batch, dimension):
-        found = gradients(trainable, batch.inputs[rows], batch.labels[rows], weights)
-        wide = [gradient.flatten(1).double() for gradient in found.values()]
-        factors = _clip_factors(wide, l2_clip_norm * (1 - _SLACK))
-        total += torch.cat([factors @ gradient for gradient in wide])
-    most = _MOST * l2_clip_norm
-    within: Tensor = total * (most / total.norm().clamp(min=most))
-    return within.float()
+    sums = Sums(objective.trained())
+    bound = l2_clip_norm * (1 - _SLACK)
+    add_patients(objective, batch, sums, l2_clip_norm=bound, budget=budget or Budget())
+    return sums.bounded(_MOST * l2_clip_norm, torch.float32)
 
 
-# -- Gradients ------------------------------------------------------------------------
+def why_not_booked(model: nn.Module, loss: PerRecordLoss, batch: PatientBatch) -> str | None:
+    """Returns why `clipped_sum` is slow for this model: a parameter, and who uses it; or None.
 
-_Gradients: TypeAlias = Callable[[Mapping[str, Tensor], Tensor, Tensor, Tensor], dict[str, Tensor]]
-
-
-def _patient_gradients(model: nn.Module, loss: PerRecordLoss) -> _Gradients:
-    """Returns the function from parameters and a chunk of patients to their gradients."""
-
-    def mean_loss(
-        trainable: Mapping[str, Tensor], inputs: Tensor, labels: Tensor, weights: Tensor
-    ) -> Tensor:
-        losses = loss(functional_call(model, dict(trainable), (inputs,)), labels)
-        if losses.shape != labels.shape:
-            raise ValueError(
-                f"loss returned shape {tuple(losses.shape)}; expected one value a record, "
-                f"{tuple(labels.shape)}"
-            )
-        return (losses * weights).sum()
-
-    gradients: _Gradients = vmap(grad(mean_loss), in_dims=(None, 0, 0, 0))
-    return gradients
-
-
-def _clip_factors(gradients: list[Tensor], most: float) -> Tensor:
-    """Returns the factor for each row that brings its norm, over all parts, to `most`.
-
-    Rows that are not finite are set to zero, in place.
+    A fact to be logged once by whoever trains. It costs one step of one patient.
     """
-    norms = torch.stack([part.norm(dim=1) for part in gradients]).norm(dim=0)
-    finite = norms.isfinite()
-    if not finite.all():
-        for part in gradients:
-            part[~finite] = 0
-    factors: Tensor = (most / norms).clamp(max=1)
-    return factors.where(finite, 0)
+    objective = Objective(model, loss)
+    sums = Sums(objective.trained())
+    chunk = next(_chunks(batch, 1))
+    try:
+        booked(objective, chunk, sums, most=1.0, budget=Budget())
+    except Unrouted as reason:
+        return str(reason)
+    return None
+
+
+# -- Which way for which patients -----------------------------------------------------
+
+
+def add_patients(
+    objective: Objective, batch: PatientBatch, sums: Sums, *, l2_clip_norm: float, budget: Budget
+) -> None:
+    """Adds every patient's clipped gradient to `sums`, by the fastest way that takes it.
+
+    `clipped_sum` without its checks, its slack and its last bound: not for a release.
+    """
+    if not len(batch.labels):
+        return
+    most = l2_clip_norm
+    records = min(_MOST_RECORDS, records_at_once(objective, batch.inputs, budget))
+    routed = True
+    for chunk in _chunks(batch, records):
+        if chunk.labels.shape[1] > records:
+            looped(objective, chunk, sums, most=most, records=records)
+            continue
+        if routed:
+            try:
+                if not booked(objective, chunk, sums, most=most, budget=budget):
+                    looped(objective, chunk, sums, most=most, records=records)
+            except Unrouted:
+                routed = False
+        if not routed:
+            _add_unrouted(objective, chunk, sums, most)
+
+
+def _add_unrouted(objective: Objective, chunk: Chunk, sums: Sums, most: float) -> None:
+    patients = _GRADIENT_BYTES // (4 * sum(p.numel() for p in objective.trained()))
+    if patients < 2:
+        looped(objective, chunk, sums, most=most, records=chunk.labels.shape[1])
+        return
+    held = _INPUT_BYTES // max(1, chunk.inputs[0].nbytes)
+    for part in chunk.split(max(1, min(patients, held))):
+        vmapped(objective, part, sums, most=most)
 
 
 # -- Patients with different numbers of records ---------------------------------------
 
 
-def _chunks(batch: PatientBatch, dimension: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields rows (chunk, records) and their weights, patients of like record counts together.
+def _chunks(batch: PatientBatch, records: int) -> Iterator[Chunk]:
+    """Yields all patients, those of like record counts together, about `records` at a time.
 
     A patient's records fill up to a power of two with repeats of its first record at weight
     0: a repeat can bring no value that the patient's own gradient does not have.
@@ -165,15 +183,13 @@ def _chunks(batch: PatientBatch, dimension: int) -> Iterator[tuple[Tensor, Tenso
     order = owner.argsort(stable=True)
     starts = counts.cumsum(0) - counts
     widths = 2 ** torch.ceil(torch.log2(counts.double())).long()
-    fitting = _GRADIENT_BYTES // (4 * dimension)
-    records = min(_MOST_RECORDS, _INPUT_BYTES // max(1, 4 * batch.inputs[:1].numel()))
     for width in sorted(set(widths.tolist())):
         members = torch.nonzero(widths == width).flatten()
         place = torch.arange(width, device=owner.device)
-        for part in torch.split(members, max(1, min(fitting, records // width))):
+        for part in members.tensor_split(math.ceil(len(members) / max(1, records // width))):
             real = place < counts[part, None]
             rows = order[starts[part, None] + place.where(real, 0)]
-            yield rows, real / counts[part, None]
+            yield Chunk(batch.inputs[rows], batch.labels[rows], real / counts[part, None].double())
 
 
 # -- Layers that are refused ----------------------------------------------------------

@@ -1,0 +1,363 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Per-patient weight gradients of single layers: themselves, their norms, their weighted sum.
+
+A layer that multiplies has, for each patient, a gradient that is a sum over places of an
+outer product: of the patch that the weight saw there and the output gradient that came back.
+So its norm follows from two Gram matrices, without the gradient; and the clipped sum over
+patients is one ordinary weight gradient whose output gradients bear the clip factors.
+
+Guarantees: `squares` is accurate to a few roundings of `doubt`, the square of the sum over
+places of |patch| |output gradient|. Where a gradient is what is left of large terms that
+cancel, `doubt` is far above its square: the caller adds it, so that a clipped norm is a bound
+however the rounding fell.
+
+Not here: which form is used where, and when (`bookkeeping`).
+Source: Goodfellow 2015 (arXiv:1510.01799v2) for products; Gram matrices as in Li et al. 2022,
+section 4 (arXiv:2110.05679v6), here of pixels, so that no convolution unfolds its input.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeAlias, final
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name that readers of PyTorch know
+from torch import Tensor
+
+_PATCH_BYTES: Final = 1 << 18  # of one patient's patches, up to which they are laid out
+_LAID_OUT: Final = 1 << 23  # bytes of all patients' patches
+_PIECE: Final = 1 << 12  # values whose squares are added in their own precision
+
+Squares: TypeAlias = tuple[Tensor, Tensor]  # squares of norms and their doubt, (patients,) float64
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What each form costs for one use of a layer: multiplications, and bytes that are held."""
+
+    direct: int
+    direct_bytes: int
+    ghost: int
+    ghost_bytes: int
+    weighted: int
+
+
+class Rule(Protocol):
+    """A layer's weight gradient, for inputs and output gradients of (patients, ...)."""
+
+    def gradients(self, inputs: Tensor, outputs: Tensor, weight: Tensor) -> Tensor:
+        """Returns each patient's gradient, shape (patients, *weight.shape)."""
+        ...
+
+    def squares(self, inputs: Tensor, outputs: Tensor, weight: Tensor) -> Squares:
+        """Returns the squared norms of the gradients, and their doubt."""
+        ...
+
+    def weighted(self, inputs: Tensor, outputs: Tensor, weight: Tensor, by: Tensor) -> Tensor:
+        """Returns the sum of the gradients times `by` (patients,), shape of the weight."""
+        ...
+
+    def work(self, inputs: Tensor, outputs: Tensor, weight: Tensor) -> Work:
+        """Returns what the three above cost, from shapes alone."""
+        ...
+
+
+def squared_norms(gradients: Tensor) -> Tensor:
+    """Returns the squared norm of each row (rows, ...), float64.
+
+    Guarantees: relative error below 1e-6; a row whose squares overflow is not finite.
+    """
+    rows = gradients.reshape(len(gradients), -1)
+    whole = rows.shape[1] // _PIECE * _PIECE
+    parts = torch.linalg.vector_norm(rows[:, :whole].reshape(len(rows), -1, _PIECE), dim=2)
+    rest = torch.linalg.vector_norm(rows[:, whole:], dim=1)
+    total: Tensor = parts.double().square().sum(1) + rest.double().square()
+    return total
+
+
+# -- Products: linear layers ----------------------------------------------------------
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Product:
+    """outputs = inputs @ weight.T, with any number of places between patient and features."""
+
+    def gradients(self, inputs: Tensor, outputs: Tensor, weight: Tensor) -> Tensor:
+        """Returns each patient's gradient, shape (patients, *weight.shape)."""
+        del weight
+        return torch.bmm(_places(outputs).mT, _places(inputs))
+
+    def squares(self, inputs: Tensor, outputs: Tensor, weight: Tensor) -> Squares:
+        """Returns the squared norms of the gradients, and their doubt."""
+        del weight
+        left, right = _places(_wide(inputs)), _places(_wide(outputs))
+        if left.shape[1] == 1:
+            exact = squared_norms(left) * squared_norms(right)
+            return exact, exact
+        return _paired(torch.bmm(left, left.mT)[:, None], torch.bmm(right, right.mT)[:, None])
+
+    def weighted(self, inputs: Tensor, outputs: Tensor, weight: Tensor, by: Tensor) -> Tensor:
+        """Returns the sum of the gradients times `by` (patients,), shape of the weight."""
+        del weight
+        return _places(_scaled(outputs, by)).flatten(0, 1).T @ _places(inputs).flatten(0, 1)
+
+    def work(self, inputs: Tensor, outputs: Tensor, weight: Tensor) -> Work:
+        """Returns what the three above cost, from shapes alone."""
+        patients = max(1, len(inputs))
+        places = outputs.numel() // (patients * weight.shape[0])
+        direct = patients * places * weight.numel()
+        ghost = patients * places**2 * sum(weight.shape) if places > 1 else 0
+        return Work(
+            direct=direct,
+            direct_bytes=patients * weight.nbytes,
+            ghost=ghost,
+            ghost_bytes=2 * patients * places**2 * weight.itemsize if places > 1 else 0,
+            weighted=direct,
+        )
+
+
+# -- Look-ups: embeddings -------------------------------------------------------------
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """outputs = weight[inputs]; rows of number `padding` are never trained."""
+
+    padding: int | None
+
+    def gradients(self, inputs: Tensor, outputs: Tensor, weight: Tensor) -> Tensor:
+        """Returns each patient's gradient, shape (patients, *weight.shape)."""
+        found = outputs.new_zeros(len(inputs), *weight.shape)
+        index = inputs.flatten(1)
+        owner = torch.arange(len(index), device=index.device)[:, None].expand_as(index)
+        values = self._trained(inputs, outputs).flatten(0, 1)
+        return found.index_put_((owner.flatten(), index.flatten()), values, accumulate=True)
+
+    def squares(self, inputs: Tensor, outputs: Tensor, weight: Tensor) -> Squares:
+        """Returns the squared norms of the gradients, and their doubt."""
+        del weight
+        index, values = inputs.flatten(1), self._trained(inputs, _wide(outputs))
+        same = (index[:, :, None] == index[:, None, :]).to(values.dtype)
+        return _paired(same[:, None], torch.bmm(values, values.mT)[:, None])
+
+    def weighted(self, inputs: Tensor, outputs: Tensor, weight: Tensor, by: Tensor) -> Tensor:
+        """Returns the sum of the gradients times `by` (patients,), shape of the weight."""
+        values = self._trained(inputs, _scaled(outputs, by)).flatten(0, 1)
+        return values.new_zeros(weight.shape).index_add_(0, inputs.flatten(), values)
+
+    def work(self, inputs: Tensor, outputs: Tensor, weight: Tensor) -> Work:
+        """Returns what the three above cost, from shapes alone."""
+        patients = max(1, len(inputs))
+        places = outputs.numel() // (patients * weight.shape[1])
+        return Work(
+            direct=patients * weight.numel(),
+            direct_bytes=patients * weight.nbytes,
+            ghost=patients * places**2 * weight.shape[1],
+            ghost_bytes=2 * patients * places**2 * weight.itemsize,
+            weighted=weight.numel(),
+        )
+
+    def _trained(self, inputs: Tensor, outputs: Tensor) -> Tensor:
+        values = _places(outputs)
+        if self.padding is None:
+            return values
+        return values * (inputs.flatten(1) != self.padding)[:, :, None]
+
+
+# -- Convolutions ---------------------------------------------------------------------
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Convolution:
+    """A convolution in any number of directions, forward or transposed, over rows of patients.
+
+    A transposed convolution is the same sum with input and output gradient exchanged: `fine`
+    is the map that patches are cut from, `coarse` the one with a value for each patch.
+    """
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    output_padding: tuple[int, ...]
+    groups: int
+    transposed: bool
+
+    def forward(self, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Returns the output of rows (n, channels, *places)."""
+        found: Tensor = torch.ops.aten.convolution(inputs, weight, bias, *self._arguments())
+        return found
+
+    def input_gradient(self, outputs: Tensor, inputs: Tensor, weight: Tensor) -> Tensor:
+        """Returns the gradient by rows `inputs` for output gradients of the same rows."""
+        mask = [True, False, False]
+        found: Tensor = torch.ops.aten.convolution_backward(
+            outputs, inputs, weight, None, *self._arguments(), mask
+        )[0]
+        return found
+
+    def gradients(self, inputs: Tensor, outputs: Tensor, weight: Tensor) -> Tensor:
+        """Returns each patient's gradient, shape (patients, *weight.shape)."""
+        few = min(_PATCH_BYTES * len(inputs), _LAID_OUT)
+        if self._is_pointwise(weight) or self._patch_bytes(inputs, outputs, weight) <= few:
+            patches, coarse = self._laid_out(inputs, outputs, weight)
+            return torch.matmul(coarse, patches.mT).reshape(-1, *weight.shape)
+        found = weight.new_empty(len(inputs), *weight.shape)
+        for row, left, right in zip(found, inputs, outputs, strict=True):
+            row.copy_(self._library(left, right, weight))
+        return found
+
+    def weighted(self, inputs: Tensor, outputs: Tensor, weight: Tensor, by: Tensor) -> Tensor:
+        """Returns the sum of the gradients times `by` (patients,), shape of the weight."""
+        return self._library(inputs.flatten(0, 1), _scaled(outputs, by).flatten(0, 1), weight)
+
+    def squares(self, inputs: Tensor, outputs: Tensor, weight: Tensor) -> Squares:
+        """Returns the squared norms of the gradients, and their doubt.
+
+        The Gram matrix of patches is that of pixels, summed along the kernel's offsets:
+        <patch s, patch t> = sum over d of <pixel (s + d), pixel (t + d)>.
+        """
+        fine, coarse = self._roles(_wide(inputs), _wide(outputs))
+        directions = len(self.stride)
+        fine_gram, coarse_gram = self._gram(fine), self._gram(coarse)
+        margins = [side for pad in reversed(self.padding * 2) for side in (pad, pad)]
+        summed = F.pad(fine_gram, margins) if any(margins) else fine_gram
+        for axis, kernel in enumerate(weight.shape[2:]):
+            reach = (coarse.shape[3 + axis] - 1) * self.stride[axis] + 1
+            shifted = []
+            for offset in range(0, kernel * self.dilation[axis], self.dilation[axis]):
+                index = [slice(None)] * summed.dim()
+                index[1 + axis] = slice(offset, offset + reach, self.stride[axis])
+                index[1 + axis + directions] = index[1 + axis]
+                shifted.append(summed[tuple(index)])
+            summed = sum(shifted[1:], shifted[0])
+        rows = inputs.shape[:2]
+        return _paired(self._square(summed, rows), self._square(coarse_gram, rows))
+
+    def work(self, inputs: Tensor, outputs: Tensor, weight: Tensor) -> Work:
+        """Returns what the three above cost, from shapes alone."""
+        fine, coarse = self._roles(inputs, outputs)
+        patients, rows = inputs.shape[:2]
+        pixels, places = (math.prod(maps.shape[3:]) for maps in (fine, coarse))
+        offsets = math.prod(weight.shape[2:])
+        direct = patients * rows * places * weight.numel()
+        pairs = patients * rows * rows
+        summing = self.groups * offsets * places**2
+        return Work(
+            direct=direct,
+            direct_bytes=patients * weight.nbytes,
+            ghost=pairs * (pixels**2 * fine.shape[2] + places**2 * coarse.shape[2] + summing),
+            ghost_bytes=3 * pairs * self.groups * max(pixels, places) ** 2 * weight.itemsize,
+            weighted=direct,
+        )
+
+    def _arguments(self) -> tuple[object, ...]:
+        return (
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.transposed,
+            self.output_padding,
+            self.groups,
+        )
+
+    def _roles(self, inputs: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        return (outputs, inputs) if self.transposed else (inputs, outputs)
+
+    def _library(self, inputs: Tensor, outputs: Tensor, weight: Tensor) -> Tensor:
+        """Returns the weight gradient of all rows together, by the library's own kernel."""
+        mask = [False, True, False]
+        found: Tensor = torch.ops.aten.convolution_backward(
+            outputs, inputs, weight, None, *self._arguments(), mask
+        )[1]
+        return found
+
+    # -- Gram matrices
+
+    def _gram(self, maps: Tensor) -> Tensor:
+        """Returns inner products of pixels: (patients * groups * rows * rows, *map, *map)."""
+        patients, rows, channels, *sides = maps.shape
+        pixels = math.prod(sides)
+        grouped = maps.reshape(patients, rows, self.groups, channels // self.groups, pixels)
+        flat = grouped.permute(0, 2, 1, 4, 3).reshape(patients * self.groups, rows * pixels, -1)
+        gram = torch.bmm(flat, flat.mT).view(-1, rows, pixels, rows, pixels)
+        return gram.transpose(2, 3).reshape(-1, *sides, *sides)
+
+    def _square(self, gram: Tensor, shape: torch.Size) -> Tensor:
+        """Returns the same as matrices: (patients, groups, rows * places, rows * places)."""
+        patients, rows = shape
+        places = math.isqrt(gram[0].numel())
+        parted = gram.reshape(patients, self.groups, rows, rows, places, places)
+        return parted.transpose(3, 4).reshape(patients, self.groups, rows * places, rows * places)
+
+    # -- Patches
+
+    def _is_pointwise(self, weight: Tensor) -> bool:
+        """Whether patches are pixels, so that laying them out copies nothing."""
+        return all(side == 1 for side in (*weight.shape[2:], *self.stride)) and not any(
+            self.padding
+        )
+
+    def _patch_bytes(self, inputs: Tensor, outputs: Tensor, weight: Tensor) -> int:
+        coarse = self._roles(inputs, outputs)[1]
+        places = coarse.numel() // max(1, coarse.shape[2])
+        return places * self.groups * weight[0].numel() * weight.itemsize
+
+    def _laid_out(self, inputs: Tensor, outputs: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns patches (patients, groups, values, places), and what multiplies them."""
+        fine, coarse = self._roles(inputs, outputs)
+        patients, rows, channels, *sides = coarse.shape
+        cut = self._cut(fine.flatten(0, 1), sides, weight.shape[2:])
+        directions = len(sides)
+        cut = cut.view(patients, rows, self.groups, -1, *cut.shape[2:])
+        order = (0, 2, 3, *range(4 + directions, 4 + 2 * directions), 1, *range(4, 4 + directions))
+        patches = cut.permute(order).reshape(
+            patients, self.groups, weight[0].numel(), rows * math.prod(sides)
+        )
+        split = coarse.reshape(patients, rows, self.groups, channels // self.groups, -1)
+        return patches, split.permute(0, 2, 3, 1, 4).flatten(3)
+
+    def _cut(self, fine: Tensor, places: list[int], kernel: torch.Size) -> Tensor:
+        """Returns a view (rows, channels, *places, *kernel) of the padded map."""
+        margins: list[int] = []
+        for axis in reversed(range(len(kernel))):
+            spread = (kernel[axis] - 1) * self.dilation[axis] + 1
+            reach = (places[axis] - 1) * self.stride[axis] + spread
+            end = reach - fine.shape[2 + axis] - self.padding[axis]  # below 0: no patch gets there
+            margins += [self.padding[axis], end]
+        padded = F.pad(fine, margins) if any(margins) else fine
+        steps = [at * by for at, by in zip(padded.stride()[2:], self.stride, strict=True)]
+        apart = [at * by for at, by in zip(padded.stride()[2:], self.dilation, strict=True)]
+        return padded.as_strided(
+            (*padded.shape[:2], *places, *kernel),
+            (*padded.stride()[:2], *steps, *apart),
+            padded.storage_offset(),
+        )
+
+
+# -- Shared ---------------------------------------------------------------------------
+
+
+def _wide(values: Tensor) -> Tensor:
+    """Returns the values, never in half precision: norms and sums are not taken in it."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+
+
+def _places(values: Tensor) -> Tensor:
+    """Returns (patients, places, features) of (patients, *any, features)."""
+    return values.reshape(len(values), -1, values.shape[-1])
+
+
+def _scaled(outputs: Tensor, by: Tensor) -> Tensor:
+    return outputs * by.to(outputs.dtype).view(-1, *[1] * (outputs.dim() - 1))
+
+
+def _paired(left: Tensor, right: Tensor) -> Squares:
+    """Returns the sum of products of two Gram matrices (patients, groups, n, n), and its doubt."""
+    squares = (left * right).sum((2, 3)).double().clamp(min=0).sum(1)
+    sizes = [gram.diagonal(dim1=2, dim2=3).clamp(min=0).sqrt() for gram in (left, right)]
+    doubt = (sizes[0] * sizes[1]).sum(2).double().square().sum(1)
+    return squares, doubt
