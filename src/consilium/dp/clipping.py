@@ -17,15 +17,13 @@ from typing import Final
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
-from torch.nn.modules.instancenorm import _InstanceNorm
 
 from consilium.dp.bookkeeping import booked, records_at_once
+from consilium.dp.conformity import require
 from consilium.dp.ledger import Budget, Sums
 from consilium.dp.per_patient import Chunk, Objective, PerRecordLoss, looped, vmapped
 from consilium.dp.routing import Unrouted
-from consilium.errors import PrivacyError
 
 _SLACK: Final = 1e-4  # of the clip norm, for the float32 rounding of two sums
 _MOST: Final = 384  # clip norms; 2 sums * 2 roundings * 2**-24 * 384 < 0.92 of the slack
@@ -109,7 +107,7 @@ def clipped_sum(
     objective = Objective(model, loss)
     if not objective.trained():
         raise ValueError("no parameter has requires_grad; nothing to train")
-    _check_layers(model)
+    check_layers(model)
     sums = Sums(objective.trained())
     bound = l2_clip_norm * (1 - _SLACK)
     add_patients(objective, batch, sums, l2_clip_norm=bound, budget=budget or Budget())
@@ -195,19 +193,15 @@ def _chunks(batch: PatientBatch, records: int) -> Iterator[Chunk]:
 # -- Layers that are refused ----------------------------------------------------------
 
 
-def _check_layers(model: nn.Module) -> None:
+def check_layers(model: nn.Module) -> None:
+    """Returns only if every layer of `model` can be clipped per patient.
+
+    Raises:
+        PrivacyError: A layer mixes or remembers patients; the message names all of them.
+        ValueError: Dropout is active.
+    """
+    require(model)
     for name, layer in model.named_modules():
-        kind = type(layer).__name__
-        if isinstance(layer, _BatchNorm | _InstanceNorm) and _mixes_records(layer):
-            raise PrivacyError(
-                f"layer {name!r} ({kind}) uses or keeps statistics over records; "
-                "use GroupNorm or LayerNorm, or freeze it with eval()"
-            )
         if isinstance(layer, _DropoutNd) and layer.training and layer.p > 0:
+            kind = type(layer).__name__
             raise ValueError(f"layer {name!r} ({kind}) is random while training; call eval() on it")
-
-
-def _mixes_records(layer: _BatchNorm | _InstanceNorm) -> bool:
-    if isinstance(layer, _InstanceNorm):
-        return layer.training and layer.track_running_stats
-    return layer.training or not layer.track_running_stats

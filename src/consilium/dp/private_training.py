@@ -28,8 +28,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from consilium.dp.clipping import PatientBatch, PerRecordLoss, clipped_sum
+from consilium.dp.clipping import PatientBatch, check_layers, clipped_sum
 from consilium.dp.conformity import require
+from consilium.dp.per_patient import PerRecordLoss
 from consilium.dp.plan import Plan, View, alone, calibrated_noise, check_scale
 from consilium.dp.sampling import poisson_sample
 from consilium.errors import BudgetExceeded, ConfigError, PrivacyError
@@ -224,7 +225,7 @@ class PrivateTraining:
             )
         trainable = _trainable(model, plan)
         _check_optimiser(model, self._parts.optimiser)
-        require(model)
+        check_layers(model)
         secret = self._secret()
         self._charged += 1
         total = self._drawn_and_clipped(Keystream(derive(secret, _STEP, "coins")[:KEY_BYTES]))
