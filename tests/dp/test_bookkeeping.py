@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from consilium.dp.bookkeeping import booked, records_at_once
 from consilium.dp.clipping import PatientBatch, add_patients, clipped_sum, why_not_booked
-from consilium.dp.ledger import Budget, Method, Sums
+from consilium.dp.norm_book import Budget, Method, Sums
 from consilium.dp.per_patient import Chunk, Objective
 from consilium.learning.models import registry
 

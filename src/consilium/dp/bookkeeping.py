@@ -2,7 +2,7 @@
 """The clipped sum of a microbatch of patients by one forward and one backward pass.
 
 The backward pass makes no weight gradient of the whole batch. For each layer it enters every
-patient's part of the squared norm, in the cheapest of three forms (`ledger`); when all parts
+patient's part of the squared norm, in the cheapest of three forms (`book`); when all parts
 are in, each layer adds its patients up with their clip factors. How many patients share a
 microbatch follows from the largest map of one record, found by a pass without data: maps
 that leave the cache, or fresh pages for each of them, cost more than the passes they save.
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.overrides import TorchFunctionMode
 
-from consilium.dp.ledger import Budget, Ledger, Sums
+from consilium.dp.norm_book import Budget, NormBook, Sums
 from consilium.dp.per_patient import Chunk, Objective
 from consilium.dp.routing import Router, Unrouted
 
@@ -36,9 +36,9 @@ def booked(objective: Objective, chunk: Chunk, sums: Sums, *, most: float, budge
         Unrouted: A trained parameter is used in a way that has no rule; nothing was added.
     """
     trained = objective.trained()
-    ledger = Ledger(trained, len(chunk.labels), budget)
+    book = NormBook(trained, len(chunk.labels), budget)
     with torch.enable_grad():
-        with Router(ledger):
+        with Router(book):
             losses = vmap(objective)(chunk.inputs, chunk.labels, chunk.weights)
         if not losses.requires_grad:
             return True
@@ -47,7 +47,7 @@ def booked(objective: Objective, chunk: Chunk, sums: Sums, *, most: float, budge
         if gradient is not None:
             raise Unrouted(f"parameter {name!r} is used by what has no rule")
     with torch.no_grad():
-        return ledger.settle(sums, most)
+        return book.settle(sums, most)
 
 
 # -- How many patients at once --------------------------------------------------------

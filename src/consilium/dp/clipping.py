@@ -21,7 +21,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from consilium.dp.bookkeeping import booked, records_at_once
 from consilium.dp.conformity import require
-from consilium.dp.ledger import Budget, Sums
+from consilium.dp.norm_book import Budget, Sums
 from consilium.dp.per_patient import Chunk, Objective, PerRecordLoss, looped, vmapped
 from consilium.dp.routing import Unrouted
 

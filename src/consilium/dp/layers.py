@@ -2,7 +2,7 @@
 """Layers as functions of all patients at once, whose backward pass keeps patients apart.
 
 Each class is one use of a layer in one forward pass. Its backward pass returns the gradient of
-the inputs, as autograd would, and enters those of weight and bias in a `Ledger`, patient by
+the inputs, as autograd would, and enters those of weight and bias in a `NormBook`, patient by
 patient. Inputs and output gradients have the axis of patients first.
 
 Guarantees: parameters' gradients are taken in the precision of the parameters, whatever that
@@ -17,7 +17,7 @@ import torch.nn.functional as F  # noqa: N812 - the name that readers of PyTorch
 from torch import Tensor
 
 from consilium.dp.layer_rules import Convolution, LookUp, Product
-from consilium.dp.ledger import Ledger
+from consilium.dp.norm_book import NormBook
 
 Saved: TypeAlias = tuple[Tensor, ...]
 
@@ -39,7 +39,7 @@ class Layer(Protocol):
 class Use:
     """What every use of a layer knows: where to enter, and for which parameters."""
 
-    ledger: Ledger
+    book: NormBook
     weight: Tensor
     bias: Tensor | None
 
@@ -74,9 +74,9 @@ class ConvolutionLayer:
                 weight.to(outputs.dtype),
             ).view_as(inputs)
         wide = outputs.to(weight.dtype)
-        self.use.ledger.enter(self.use.weight, self.rule, inputs.to(weight.dtype), wide)
+        self.use.book.enter(self.use.weight, self.rule, inputs.to(weight.dtype), wide)
         if self.use.bias is not None:
-            self.use.ledger.store(self.use.bias, wide.flatten(3).sum((1, 3)))
+            self.use.book.store(self.use.bias, wide.flatten(3).sum((1, 3)))
         return gradient
 
 
@@ -96,9 +96,9 @@ class LinearLayer:
         inputs, weight = saved
         gradient = outputs @ weight.to(outputs.dtype) if needed else None
         wide = outputs.to(weight.dtype)
-        self.use.ledger.enter(self.use.weight, Product(), inputs.to(weight.dtype), wide)
+        self.use.book.enter(self.use.weight, Product(), inputs.to(weight.dtype), wide)
         if self.use.bias is not None:
-            self.use.ledger.store(self.use.bias, wide.flatten(1, -2).sum(1))
+            self.use.book.store(self.use.bias, wide.flatten(1, -2).sum(1))
         return gradient
 
 
@@ -118,7 +118,7 @@ class EmbeddingLayer:
     def backward(self, outputs: Tensor, saved: Saved, *, needed: bool) -> Tensor | None:
         """Enters the parameters' gradients; returns the inputs', if needed."""
         del needed
-        self.use.ledger.enter(self.use.weight, LookUp(self.padding), saved[0], outputs)
+        self.use.book.enter(self.use.weight, LookUp(self.padding), saved[0], outputs)
         return None
 
 
@@ -157,9 +157,9 @@ class GroupNormLayer:
             *one_row, weight.repeat(count), *sizes, [needed, True, True]
         )
         shape = (*outputs.shape[:2], channels)
-        self.use.ledger.store(self.use.weight, by_weight.view(shape).sum(1))
+        self.use.book.store(self.use.weight, by_weight.view(shape).sum(1))
         if self.use.bias is not None:
-            self.use.ledger.store(self.use.bias, by_bias.view(shape).sum(1))
+            self.use.book.store(self.use.bias, by_bias.view(shape).sum(1))
         return gradient.view_as(outputs) if needed else None
 
 
@@ -188,7 +188,7 @@ class LayerNormLayer:
         )[0]
         parts = (len(values), -1, *self.shape)
         normal = (values - mean) * scale
-        self.use.ledger.store(self.use.weight, (outputs * normal).reshape(parts).sum(1))
+        self.use.book.store(self.use.weight, (outputs * normal).reshape(parts).sum(1))
         if self.use.bias is not None:
-            self.use.ledger.store(self.use.bias, outputs.reshape(parts).sum(1))
+            self.use.book.store(self.use.bias, outputs.reshape(parts).sum(1))
         return gradient

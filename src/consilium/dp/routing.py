@@ -3,7 +3,7 @@
 
 While a `Router` is active in this thread, every call of a torch function that uses a trained
 parameter is replaced by one whose backward pass returns the input's gradient only and enters
-the weight's in a `Ledger`. The model is not touched, and other threads are not concerned.
+the weight's in a `NormBook`. The model is not touched, and other threads are not concerned.
 
 The forward pass runs under `vmap` over patients. So which axis belongs to patients is known
 and not guessed from shapes, and no layer can carry one patient's data into another's gradient.
@@ -33,7 +33,7 @@ from consilium.dp.layers import (
     Saved,
     Use,
 )
-from consilium.dp.ledger import Ledger
+from consilium.dp.norm_book import NormBook
 
 
 class Unrouted(Exception):
@@ -109,7 +109,7 @@ class _Call:
     """The arguments of one call, by the names that torch gives them."""
 
     given: Mapping[str, object]
-    ledger: Ledger
+    book: NormBook
 
     def tensor(self, name: str) -> Tensor | None:
         """Returns a tensor, or None where none was given."""
@@ -140,7 +140,7 @@ class _Call:
 
     def use(self) -> Use:
         """Returns the parameters of the call."""
-        return Use(self.ledger, cast("Tensor", self.tensor("weight")), self.tensor("bias"))
+        return Use(self.book, cast("Tensor", self.tensor("weight")), self.tensor("bias"))
 
 
 def _convolution(call: _Call, inputs: Tensor) -> Layer:
@@ -246,11 +246,11 @@ _ROUTES: Final[Mapping[object, _Route]] = {
 
 @final
 class Router(TorchFunctionMode):
-    """While active in a thread, sends that thread's uses of trained parameters to `ledger`."""
+    """While active in a thread, sends that thread's uses of trained parameters to `book`."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, book: NormBook) -> None:
         super().__init__()
-        self._ledger = ledger
+        self._book = book
 
     def __torch_function__(
         self,
@@ -269,20 +269,20 @@ class Router(TorchFunctionMode):
         if route is None:
             return self._unchanged(func(*args, **given), func, used[0])
         given.update(zip(route.names, args, strict=False))
-        return self._routed(route, _Call(given, self._ledger), used)
+        return self._routed(route, _Call(given, self._book), used)
 
     def _routed(self, route: _Route, call: _Call, used: list[Tensor]) -> Tensor:
         if route is _TRANSPOSED:
             call = replace(call, given={"output_padding": 0, **call.given})
         inputs, weight, bias = (call.tensor(name) for name in ("input", "weight", "bias"))
         if inputs is None or weight is None:
-            raise Unrouted(f"{self._ledger.names[used[0]]} is used without input or weight")
-        made = [one for one in (weight, bias) if one is not None and one not in self._ledger.names]
+            raise Unrouted(f"{self._book.names[used[0]]} is used without input or weight")
+        made = [one for one in (weight, bias) if one is not None and one not in self._book.names]
         if any(one.requires_grad for one in made):
-            raise Unrouted(f"{self._ledger.names[used[0]]} is used along with a made weight")
+            raise Unrouted(f"{self._book.names[used[0]]} is used along with a made weight")
         layer = route.build(call, inputs)
         for parameter in used:
-            self._ledger.announce(parameter)
+            self._book.announce(parameter)
         apply = cast("Callable[..., Tensor]", _PerPatient.apply)
         return apply(layer, inputs, weight, bias)
 
@@ -290,7 +290,7 @@ class Router(TorchFunctionMode):
         """Returns the trained parameters among arguments, and in lists among them."""
         found = []
         for value in values:
-            if isinstance(value, Tensor) and value in self._ledger.names:
+            if isinstance(value, Tensor) and value in self._book.names:
                 found.append(value)
             elif isinstance(value, list | tuple):
                 found += self._trained(value)
@@ -301,5 +301,5 @@ class Router(TorchFunctionMode):
         parts = result if isinstance(result, list | tuple) else [result]
         if any(isinstance(part, Tensor) and part.requires_grad for part in parts):
             name = getattr(func, "__name__", str(func))
-            raise Unrouted(f"parameter {self._ledger.names[used]!r} is used by {name}")
+            raise Unrouted(f"parameter {self._book.names[used]!r} is used by {name}")
         return result

@@ -109,7 +109,7 @@ class Budget:
 
 
 @final
-class Ledger:
+class NormBook:
     """One microbatch's entries, and the parameters that may have some."""
 
     def __init__(self, names: Mapping[Tensor, str], patients: int, budget: Budget) -> None:
