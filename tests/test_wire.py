@@ -12,7 +12,19 @@ from hypothesis import strategies as st
 from msgspec.msgpack import Decoder
 
 from consilium.errors import RemoteProtocolError
-from consilium.wire import VERSION, Message, Part, decode, derive, digest, encode, frame
+from consilium.wire import (
+    VERSION,
+    Message,
+    Part,
+    array_size,
+    binary_size,
+    decode,
+    derive,
+    digest,
+    encode,
+    frame,
+    integer_size,
+)
 
 
 class Greeting(Message, frozen=True):
@@ -244,3 +256,21 @@ def test_purpose_and_parts_and_key_all_change_the_result() -> None:
 
     assert len({*found, *(row[:32] for row in found)}) == 10
     assert digest("mask", b"x") != digest("masks", b"x") != digest("mask", b"y")
+
+
+# -- Sizes ----------------------------------------------------------------------------
+
+
+@given(st.integers(0, 2**64 - 1))
+def test_size_of_an_integer_is_that_of_its_encoding(value: int) -> None:
+    assert integer_size(value) == len(msgspec.msgpack.encode(value))
+
+
+@pytest.mark.parametrize("length", [0, 255, 256, 65_535, 65_536])
+def test_size_of_a_field_is_that_of_its_encoding(length: int) -> None:
+    assert binary_size(length) == len(msgspec.msgpack.encode(bytes(length)))
+
+
+@pytest.mark.parametrize("count", [0, 15, 16, 65_535, 65_536])
+def test_size_in_front_of_an_array_is_that_of_its_encoding(count: int) -> None:
+    assert array_size(count) + count == len(msgspec.msgpack.encode([0] * count))

@@ -79,3 +79,36 @@ def digest(purpose: str, *parts: Part) -> bytes:
 def derive(key: bytes, purpose: str, *parts: Part) -> bytes:
     """Returns 64 bytes that only a holder of `key` can tell from random ones: HMAC-SHA-512."""
     return hmac.digest(key, _DOMAIN + frame(purpose, *parts), "sha512")
+
+
+# -- Sizes ----------------------------------------------------------------------------
+# Of MessagePack values, so that traffic can be predicted to the byte. Source: the MessagePack
+# specification, formats int, bin, str and array.
+
+
+def integer_size(value: int) -> int:
+    """Returns the bytes of a non-negative integer below 2**64."""
+    for size, limit in ((1, 2**7), (2, 2**8), (3, 2**16), (5, 2**32)):
+        if value < limit:
+            return size
+    return 9
+
+
+def binary_size(length: int) -> int:
+    """Returns the bytes of a field of `length` bytes."""
+    return length + (2 if length < 2**8 else 3 if length < 2**16 else 5)
+
+
+def array_size(count: int) -> int:
+    """Returns the bytes in front of an array of `count` values."""
+    return 1 if count < 16 else 3 if count < 2**16 else 5
+
+
+def struct_size(name: str, *fields: int) -> int:
+    """Returns the bytes of a message inside another: at most 14 fields, a name of at most 31."""
+    return 1 + 1 + len(name) + sum(fields)
+
+
+def message_size(name: str, *fields: int) -> int:
+    """Returns the bytes of a whole message, the version in front."""
+    return 1 + struct_size(name, *fields)

@@ -20,6 +20,7 @@ from consilium.secagg.traffic import (
     survivors_bytes,
     upload_bytes,
 )
+from consilium.wire import binary_size, integer_size, message_size
 
 _VERSION: Final = 1
 _LEARNING_RATE: Final = 9  # MessagePack: a marker and 64 bits
@@ -54,17 +55,17 @@ def plain_round(
     site: int, sites: int, number: int, *, dimension: int, vector_bytes: int
 ) -> SiteTraffic:
     """Returns the traffic of a round without a secure sum."""
-    head = _VERSION + 1 + _text("PlainUpdate") + _integer(site) + _integer(number)
-    return SiteTraffic(
-        head + _binary(vector_bytes), round_start_bytes(number, range(sites), dimension)
+    up = message_size(
+        "PlainUpdate", integer_size(site), integer_size(number), binary_size(vector_bytes)
     )
+    return SiteTraffic(up, round_start_bytes(number, range(sites), dimension))
 
 
 def session_start(job: SumJob | None, site: int, sites: int, first: int) -> SiteTraffic:
     """Returns the traffic before round `first`: hello, roster and the first prekeys."""
     if job is None:
-        return SiteTraffic(_VERSION + 1 + _text("Ready") + _integer(site), 0)
-    wanted = _VERSION + 1 + _text("PrekeysWanted") + _integer(first)
+        return SiteTraffic(message_size("Ready", integer_size(site)), 0)
+    wanted = message_size("PrekeysWanted", integer_size(first))
     up = hello_bytes(site) + prekeys_bytes(site, first, sites)
     return SiteTraffic(up, roster_bytes(range(sites)) + wanted)
 
@@ -72,8 +73,7 @@ def session_start(job: SumJob | None, site: int, sites: int, first: int) -> Site
 def round_start_bytes(number: int, members: Sequence[int], dimension: int) -> int:
     """Returns the size of the message that starts a round."""
     plan = plan_bytes(number, members) - _VERSION
-    weights = _binary(4 * dimension)
-    return _VERSION + 1 + _text("RoundStart") + plan + weights + _LEARNING_RATE
+    return message_size("RoundStart", plan, binary_size(4 * dimension), _LEARNING_RATE)
 
 
 def largest_to_coordinator(job: SumJob | None, vector_bytes: int) -> int:
@@ -84,18 +84,3 @@ def largest_to_coordinator(job: SumJob | None, vector_bytes: int) -> int:
 def largest_to_site(job: SumJob | None, sites: int, dimension: int) -> int:
     """Returns a size that no message of the coordinator exceeds."""
     return (0 if job is None else largest_message(job)) + 4 * dimension + 9 * sites + 128
-
-
-def _text(name: str) -> int:
-    return 1 + len(name)  # names of at most 31 letters
-
-
-def _binary(size: int) -> int:
-    return size + (2 if size < 2**8 else 3 if size < 2**16 else 5)
-
-
-def _integer(value: int) -> int:
-    for size, limit in ((1, 2**7), (2, 2**8), (3, 2**16), (5, 2**32)):
-        if value < limit:
-            return size
-    return 9

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from consilium.secagg.job import DIGEST_BYTES, KEY_BYTES, SumJob
+from consilium.wire import array_size, binary_size, integer_size, message_size, struct_size
 
 _VERSION: Final = 1
 _SIGNATURE: Final = 64
@@ -30,7 +31,7 @@ def hello_bytes(site: int) -> int:
 
 def roster_bytes(sites: Sequence[int]) -> int:
     """Returns the size of the Roster of these sites."""
-    return _message("Roster", _array(len(sites)) + sum(_hello(site) for site in sites))
+    return message_size("Roster", array_size(len(sites)) + sum(_hello(site) for site in sites))
 
 
 def prekeys_bytes(site: int, round_number: int, roster: int) -> int:
@@ -40,26 +41,30 @@ def prekeys_bytes(site: int, round_number: int, roster: int) -> int:
 
 def plan_bytes(round_number: int, members: Sequence[int]) -> int:
     """Returns the size of a Plan."""
-    return _message("Plan", _integer(round_number), _sites(members), _binary(DIGEST_BYTES))
+    return message_size(
+        "Plan", integer_size(round_number), _sites(members), binary_size(DIGEST_BYTES)
+    )
 
 
 def upload_bytes(job: SumJob, site: int, round_number: int, *, prekeys_of: int | None) -> int:
     """Returns the size of an Upload; prekeys of a roster of `prekeys_of` sites ride on it."""
     riding = _NIL if prekeys_of is None else _prekeys(site, round_number + 1, prekeys_of)
-    numbers = _integer(site), _integer(round_number)
-    return _message("Upload", *numbers, _binary(job.vector_bytes), riding)
+    numbers = integer_size(site), integer_size(round_number)
+    return message_size("Upload", *numbers, binary_size(job.vector_bytes), riding)
 
 
 def survivors_bytes(round_number: int, sites: Sequence[int]) -> int:
     """Returns the size of Survivors."""
-    return _message("Survivors", _integer(round_number), _sites(sites))
+    return message_size("Survivors", integer_size(round_number), _sites(sites))
 
 
 def opening_bytes(site: int, round_number: int, *, members: int, survivors: int) -> int:
     """Returns the size of an Opening."""
-    sealed = _binary(_ROW * members + _TAG)
-    table = _binary(_ROW * (survivors - 1))
-    return _message("Opening", _integer(site), _integer(round_number), sealed, 3 * table)
+    sealed = binary_size(_ROW * members + _TAG)
+    table = binary_size(_ROW * (survivors - 1))
+    return message_size(
+        "Opening", integer_size(site), integer_size(round_number), sealed, 3 * table
+    )
 
 
 # -- A round --------------------------------------------------------------------------
@@ -106,42 +111,19 @@ def largest_message(job: SumJob) -> int:
     )
 
 
-# -- MessagePack ----------------------------------------------------------------------
+# -- Parts ----------------------------------------------------------------------------
 
 
 def _hello(site: int) -> int:
-    return _fields("Hello", _integer(site), _binary(KEY_BYTES), _binary(_SIGNATURE))
+    return struct_size("Hello", integer_size(site), binary_size(KEY_BYTES), binary_size(_SIGNATURE))
 
 
 def _prekeys(site: int, round_number: int, roster: int) -> int:
-    table = _binary(_ROW * roster)
-    envelope = _binary(_ROW * (roster - 1) + _TAG)
-    numbers = _integer(site), _integer(round_number)
-    return _fields("Prekeys", *numbers, table, table, table, table, envelope)
-
-
-def _message(name: str, *fields: int) -> int:
-    return _VERSION + _fields(name, *fields)
-
-
-def _fields(name: str, *fields: int) -> int:
-    return 1 + 1 + len(name) + sum(fields)  # array of at most 15, name of at most 31 letters
+    table = binary_size(_ROW * roster)
+    envelope = binary_size(_ROW * (roster - 1) + _TAG)
+    numbers = integer_size(site), integer_size(round_number)
+    return struct_size("Prekeys", *numbers, table, table, table, table, envelope)
 
 
 def _sites(sites: Sequence[int]) -> int:
-    return _array(len(sites)) + sum(_integer(site) for site in sites)
-
-
-def _array(count: int) -> int:
-    return 1 if count < 16 else 3 if count < 2**16 else 5
-
-
-def _binary(size: int) -> int:
-    return size + (2 if size < 2**8 else 3 if size < 2**16 else 5)
-
-
-def _integer(value: int) -> int:
-    for size, limit in ((1, 2**7), (2, 2**8), (3, 2**16), (5, 2**32)):
-        if value < limit:
-            return size
-    return 9
+    return array_size(len(sites)) + sum(integer_size(site) for site in sites)
