@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
 from consilium.adapters.dataset import Ready
+from consilium.data.partition import describe
 from consilium.federation.contribution import GradientWork
 from consilium.federation.results import SiteShare, TrafficReport
 from consilium.federation.setup import Setup
@@ -17,22 +18,20 @@ _NOTHING: Final = SiteTraffic(0, 0)
 
 def share_of_sites(ready: Ready, charges: Sequence[int], traffic: Traffic) -> tuple[SiteShare, ...]:
     """Returns what each site held, paid and sent."""
-    classes = ready.task.classes
-    shares = []
-    for site, (name, part) in enumerate(zip(ready.names, ready.parts, strict=True)):
-        whole = _sum(traffic, site)
-        shares.append(
-            SiteShare(
-                name=name,
-                patients=part.patient_count,
-                records=len(part),
-                class_counts=tuple(part.class_counts(classes).tolist()),
-                charges=charges[site],
-                bytes_up=whole.up,
-                bytes_down=whole.down,
-            )
+    held = describe(ready.parts, ready.task.classes)
+    totals = [_sum(traffic, site) for site in range(len(held))]
+    return tuple(
+        SiteShare(
+            name=name,
+            patients=part.patients,
+            records=part.records,
+            class_counts=part.labels,
+            charges=charged,
+            bytes_up=total.up,
+            bytes_down=total.down,
         )
-    return tuple(shares)
+        for name, part, charged, total in zip(ready.names, held, charges, totals, strict=True)
+    )
 
 
 def measure_traffic(setup: Setup, traffic: Traffic, first_attempt: int) -> TrafficReport:

@@ -28,6 +28,7 @@ from consilium.federation.progress import Progress
 from consilium.federation.results import RunResult
 from consilium.federation.setup import Setup
 from consilium.sdk import Trained
+from consilium.web.formats import share
 from consilium.web.summary import ArmSummary, Spread, summary_rows
 
 _NO_PROMISE: Final = "∞"
@@ -142,19 +143,15 @@ def _cells(row: ArmSummary) -> tuple[str, ...]:
         row.arm,
         _spread(row.accuracy),
         "-" if row.auc is None else _spread(row.auc),
-        "-" if interval is None else f"{_share(interval[0])}-{_share(interval[1])}",
-        _share(row.mcc.mean),
+        "-" if interval is None else f"{share(interval[0])}-{share(interval[1])}",
+        share(row.mcc.mean),
         _epsilon(row.epsilon_outsider, private=row.private),
         _epsilon(row.epsilon_participant, private=row.private),
     )
 
 
 def _spread(value: Spread) -> str:
-    return _share(value.mean) + ("" if value.sd is None else f"±{_share(value.sd)}")
-
-
-def _share(value: float) -> str:
-    return f"{value:.3f}".replace("0.", ".", 1)
+    return share(value.mean) + ("" if value.sd is None else f"±{share(value.sd)}")
 
 
 def _epsilon(value: float | None, *, private: bool) -> str:
