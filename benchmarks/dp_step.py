@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that readers of PyTorch know
 from torch import Tensor, nn
 
+from consilium.dp.clip_kinds import Clip
 from consilium.dp.clipping import PatientBatch, clipped_sum, why_not_booked
 from consilium.dp.norm_book import Sums
 from consilium.dp.per_patient import Chunk, Objective, looped, vmapped
@@ -156,7 +157,7 @@ def step_of(way: str, row: str) -> Callable[[], object]:
     def unbooked(way: Callable[..., None], **settings: int) -> Callable[[], object]:
         def step() -> object:
             sums = Sums(objective.trained())
-            way(objective, chunk, sums, most=CLIP, **settings)
+            way(objective, chunk, sums, clip=Clip(CLIP), **settings)
             return sums.bounded(CLIP * count, torch.float32)
 
         return step

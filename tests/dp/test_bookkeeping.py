@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from consilium.dp.bookkeeping import booked, records_at_once
+from consilium.dp.clip_kinds import Clip
 from consilium.dp.clipping import PatientBatch, add_patients, clipped_sum, why_not_booked
 from consilium.dp.norm_book import Budget, Method, Sums
 from consilium.dp.per_patient import Chunk, Objective
@@ -71,7 +72,7 @@ def loop(model: nn.Module, batch: PatientBatch, clip: float = CLIP) -> Tensor:
 def found_by(model: nn.Module, batch: PatientBatch, budget: Budget, clip: float = CLIP) -> Tensor:
     objective = Objective(model, loss)
     sums = Sums(objective.trained())
-    add_patients(objective, batch, sums, l2_clip_norm=clip, budget=budget)
+    add_patients(objective, batch, sums, clip=Clip(clip), budget=budget)
     return sums.bounded(math.inf, torch.float64)
 
 
@@ -85,7 +86,7 @@ def is_booked(model: nn.Module, batch: PatientBatch, budget: Budget) -> bool:
     """Whether one microbatch was added by book-keeping alone."""
     objective = Objective(model, loss)
     sums = Sums(objective.trained())
-    return booked(objective, chunk_of(batch), sums, most=CLIP, budget=budget)
+    return booked(objective, chunk_of(batch), sums, clip=Clip(CLIP), budget=budget)
 
 
 def assert_exact(found: Tensor, expected: Tensor) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.overrides import TorchFunctionMode
 
+from consilium.dp.clip_kinds import Clip
 from consilium.dp.norm_book import Budget, NormBook, Sums
 from consilium.dp.per_patient import Chunk, Objective
 from consilium.dp.routing import Router, Unrouted
@@ -27,8 +28,8 @@ from consilium.dp.routing import Router, Unrouted
 _UNKNOWN: Final = 8  # records in a microbatch where the largest map could not be found
 
 
-def booked(objective: Objective, chunk: Chunk, sums: Sums, *, most: float, budget: Budget) -> bool:
-    """Adds each patient's gradient, clipped to norm `most`; or adds nothing and returns False.
+def booked(objective: Objective, chunk: Chunk, sums: Sums, *, clip: Clip, budget: Budget) -> bool:
+    """Adds each patient's gradient, clipped; or adds nothing and returns False.
 
     False: some patient's gradient, or the square of its norm, is not finite.
 
@@ -40,14 +41,13 @@ def booked(objective: Objective, chunk: Chunk, sums: Sums, *, most: float, budge
     with torch.enable_grad():
         with Router(book):
             losses = vmap(objective)(chunk.inputs, chunk.labels, chunk.weights)
-        if not losses.requires_grad:
-            return True
-        left = torch.autograd.grad(losses.sum(), list(trained), allow_unused=True)
-    for name, gradient in zip(trained.values(), left, strict=True):
-        if gradient is not None:
-            raise Unrouted(f"parameter {name!r} is used by what has no rule")
+        if losses.requires_grad:
+            left = torch.autograd.grad(losses.sum(), list(trained), allow_unused=True)
+            for name, gradient in zip(trained.values(), left, strict=True):
+                if gradient is not None:
+                    raise Unrouted(f"parameter {name!r} is used by what has no rule")
     with torch.no_grad():
-        return book.settle(sums, most)
+        return book.settle(sums, clip, chunk.present)
 
 
 # -- How many patients at once --------------------------------------------------------

@@ -2,9 +2,9 @@
 """Clipped gradients of patients: one vector a patient, whatever number of records it has.
 
 The privacy unit is the patient. The losses of a patient's records are averaged, the gradient
-of that mean is clipped to one global L2 norm over all trainable parameters, and only then are
-patients added up. Every patient has its own forward pass (`torch.func.vmap`), so no layer can
-carry one patient's data into another's gradient.
+of that mean is clipped (`clip_kinds`: to one L2 norm over all trainable parameters, unless a
+plan says otherwise), and only then are patients added up. Every patient has its own forward
+pass (`torch.func.vmap`), so no layer can carry one patient's data into another's gradient.
 
 Not here: sampling, noise, and the division by the expected number of patients. The sum that
 `clipped_sum` returns is not private before noise is added.
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from consilium.dp.bookkeeping import booked, records_at_once
+from consilium.dp.clip_kinds import Clip
 from consilium.dp.conformity import require
 from consilium.dp.norm_book import Budget, Sums
 from consilium.dp.per_patient import Chunk, Objective, PerRecordLoss, looped, vmapped
@@ -102,16 +103,41 @@ def clipped_sum(
         ValueError: `l2_clip_norm` is not positive and finite, no parameter is trainable,
             dropout is active, or `loss` does not return one value a record.
     """
-    if not 0 < l2_clip_norm < float("inf"):
-        raise ValueError(f"{l2_clip_norm=} must be positive and finite")
-    objective = Objective(model, loss)
-    if not objective.trained():
+    return sum_of_patients(Objective(model, loss), batch, Clip(l2_clip_norm), budget=budget)
+
+
+def sum_of_patients(
+    objective: Objective, batch: PatientBatch | Chunk, clip: Clip, *, budget: Budget | None = None
+) -> Tensor:
+    """Returns the sum over patients of the vectors that `clip` makes of their gradients.
+
+    Args:
+        objective: Model and loss, as for `clipped_sum`.
+        batch: As for `clipped_sum`; or patients laid out in places already, of which some may
+            be empty, so that every step has one shape.
+        clip: The kind, and C.
+        budget: Bounds on memory; the default suits CPUs.
+
+    Returns:
+        Shape (dimension + clip.marks,), float32; marks come last.
+
+    Guarantees: those of `clipped_sum`, for every kind. A place where nobody is present adds
+        nothing, whatever lies there.
+
+    Raises:
+        PrivacyError, ValueError: As `clipped_sum`.
+        ConfigError: The kind has no place for a parameter.
+    """
+    if not 0 < clip.bound < float("inf"):
+        raise ValueError(f"l2_clip_norm={clip.bound} must be positive and finite")
+    trained = objective.trained()
+    if not trained:
         raise ValueError("no parameter has requires_grad; nothing to train")
-    check_layers(model)
-    sums = Sums(objective.trained())
-    bound = l2_clip_norm * (1 - _SLACK)
-    add_patients(objective, batch, sums, l2_clip_norm=bound, budget=budget or Budget())
-    return sums.bounded(_MOST * l2_clip_norm, torch.float32)
+    check_layers(objective.model)
+    sums = Sums(trained, clip.marks)
+    tight = Clip(clip.bound * (1 - _SLACK), clip.rule)
+    add_patients(objective, batch, sums, clip=tight, budget=budget or Budget())
+    return sums.bounded(_MOST * clip.bound, torch.float32)
 
 
 def why_not_booked(model: nn.Module, loss: PerRecordLoss, batch: PatientBatch) -> str | None:
@@ -123,7 +149,7 @@ def why_not_booked(model: nn.Module, loss: PerRecordLoss, batch: PatientBatch) -
     sums = Sums(objective.trained())
     chunk = next(_chunks(batch, 1))
     try:
-        booked(objective, chunk, sums, most=1.0, budget=Budget())
+        booked(objective, chunk, sums, clip=Clip(1.0), budget=Budget())
     except Unrouted as reason:
         return str(reason)
     return None
@@ -133,50 +159,53 @@ def why_not_booked(model: nn.Module, loss: PerRecordLoss, batch: PatientBatch) -
 
 
 def add_patients(
-    objective: Objective, batch: PatientBatch, sums: Sums, *, l2_clip_norm: float, budget: Budget
+    objective: Objective, batch: PatientBatch | Chunk, sums: Sums, *, clip: Clip, budget: Budget
 ) -> None:
     """Adds every patient's clipped gradient to `sums`, by the fastest way that takes it.
 
-    `clipped_sum` without its checks, its slack and its last bound: not for a release.
+    `sum_of_patients` without its checks, its slack and its last bound: not for a release.
     """
     if not len(batch.labels):
         return
-    most = l2_clip_norm
-    records = min(_MOST_RECORDS, records_at_once(objective, batch.inputs, budget))
+    one = batch.inputs[:, 0] if isinstance(batch, Chunk) else batch.inputs
+    records = min(_MOST_RECORDS, records_at_once(objective, one, budget))
     routed = True
     for chunk in _chunks(batch, records):
         if chunk.labels.shape[1] > records:
-            looped(objective, chunk, sums, most=most, records=records)
+            looped(objective, chunk, sums, clip=clip, records=records)
             continue
         if routed:
             try:
-                if not booked(objective, chunk, sums, most=most, budget=budget):
-                    looped(objective, chunk, sums, most=most, records=records)
+                if not booked(objective, chunk, sums, clip=clip, budget=budget):
+                    looped(objective, chunk, sums, clip=clip, records=records)
             except Unrouted:
                 routed = False
         if not routed:
-            _add_unrouted(objective, chunk, sums, most)
+            _add_unrouted(objective, chunk, sums, clip)
 
 
-def _add_unrouted(objective: Objective, chunk: Chunk, sums: Sums, most: float) -> None:
+def _add_unrouted(objective: Objective, chunk: Chunk, sums: Sums, clip: Clip) -> None:
     patients = _GRADIENT_BYTES // (4 * sum(p.numel() for p in objective.trained()))
     if patients < 2:
-        looped(objective, chunk, sums, most=most, records=chunk.labels.shape[1])
+        looped(objective, chunk, sums, clip=clip, records=chunk.labels.shape[1])
         return
     held = _INPUT_BYTES // max(1, chunk.inputs[0].nbytes)
     for part in chunk.split(max(1, min(patients, held))):
-        vmapped(objective, part, sums, most=most)
+        vmapped(objective, part, sums, clip=clip)
 
 
 # -- Patients with different numbers of records ---------------------------------------
 
 
-def _chunks(batch: PatientBatch, records: int) -> Iterator[Chunk]:
+def _chunks(batch: PatientBatch | Chunk, records: int) -> Iterator[Chunk]:
     """Yields all patients, those of like record counts together, about `records` at a time.
 
     A patient's records fill up to a power of two with repeats of its first record at weight
     0: a repeat can bring no value that the patient's own gradient does not have.
     """
+    if isinstance(batch, Chunk):
+        yield from batch.split(max(1, records // batch.labels.shape[1]))
+        return
     _, owner, counts = torch.unique(batch.patients, return_inverse=True, return_counts=True)
     order = owner.argsort(stable=True)
     starts = counts.cumsum(0) - counts

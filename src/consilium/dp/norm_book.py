@@ -20,6 +20,7 @@ from typing import Final, Literal, TypeAlias, final
 import torch
 from torch import Tensor
 
+from consilium.dp.clip_kinds import Clip
 from consilium.dp.layer_rules import Rule, Work, squared_norms
 
 Method: TypeAlias = Literal["store", "ghost", "drop"]
@@ -34,14 +35,17 @@ _GRAM: Final = 3  # to multiply once in Gram matrices
 
 @final
 class Sums:
-    """The sum over patients, a part for each parameter.
+    """The sum over patients, a part for each parameter, and one for their marks.
 
     A part that consists of one gradient stays as that was made; it widens to float64 when a
     second one comes, so that a single microbatch costs no second copy of the parameters.
     """
 
-    def __init__(self, parameters: Iterable[Tensor]) -> None:
+    def __init__(self, parameters: Iterable[Tensor], marks: int = 0) -> None:
         self._parts: dict[Tensor, Tensor | None] = dict.fromkeys(parameters)
+        device = next(iter(self._parts)).device
+        self._marks = torch.zeros(marks, dtype=torch.float64, device=device)
+        self._parts[self._marks] = None
 
     def add(self, parameter: Tensor, gradient: Tensor, factor: float = 1.0) -> None:
         """Adds `factor` times one gradient, of any shape with the parameter's size.
@@ -65,8 +69,12 @@ class Sums:
         for row, factor in zip(rows, factors.tolist(), strict=True):
             self.add(parameter, row, factor)
 
+    def add_marks(self, marks: Tensor) -> None:
+        """Adds the sum of marks (patients, 0 or more), float64."""
+        self.add(self._marks, marks.sum(0))
+
     def bounded(self, most: float, dtype: torch.dtype) -> Tensor:
-        """Returns the sum (dimension,), scaled back to norm `most` if it is above."""
+        """Returns the sum (dimension + marks,), scaled back to norm `most` if it is above."""
         squares = [_squares(part) for part in self._parts.values() if part is not None]
         norm = math.sqrt(sum(squares))
         scale = most / norm if norm > most else 1.0
@@ -118,7 +126,9 @@ class NormBook:
         self._budget = budget
         self._room = budget.gradient_bytes
         self._uses = dict.fromkeys(names, 0)
-        self._squares = torch.zeros(patients, dtype=torch.float64, device=first.device)
+        self._column = {parameter: column for column, parameter in enumerate(names)}
+        sizes = (patients, len(names))
+        self._squares = torch.zeros(sizes, dtype=torch.float64, device=first.device)
         self._doubt = torch.zeros_like(self._squares)
         self._stored: dict[Tensor, Tensor] = {}
         self._late: dict[Tensor, Callable[[Tensor], Tensor]] = {}
@@ -149,27 +159,30 @@ class NormBook:
             squares, doubt = rule.squares(inputs, outputs, weight)
         else:
             squares, doubt = _one_by_one(rule, inputs, outputs, weight)
-        self._squares += squares
-        self._doubt += doubt
+        self._squares[:, self._column[parameter]] += squares
+        self._doubt[:, self._column[parameter]] += doubt
         self._late[parameter] = lambda factors: rule.weighted(inputs, outputs, weight, factors)
 
-    def settle(self, sums: Sums, most: float) -> bool:
-        """Adds every patient, clipped to norm `most`; or adds nothing and returns False.
+    def settle(self, sums: Sums, clip: Clip, present: Tensor) -> bool:
+        """Adds every patient who is present (patients,), clipped; or adds nothing: False.
 
         False: a gradient, or the square of its norm, is not finite.
         """
-        for gradients in self._stored.values():
-            self._squares += squared_norms(gradients)
+        for parameter, gradients in self._stored.items():
+            self._squares[:, self._column[parameter]] += squared_norms(gradients)
         epsilon = 2 * max(torch.finfo(parameter.dtype).eps for parameter in self.names)
-        norms = (self._squares + epsilon * self._doubt).sqrt() + epsilon * self._doubt.sqrt()
+        names = list(self.names.values())
+        squares, doubt = clip.gathered(self._squares, names), clip.gathered(self._doubt, names)
+        norms = (squares + epsilon * doubt).sqrt() + epsilon * doubt.sqrt()
         if not norms.isfinite().all():
             return False
-        factors = (most / norms).clamp(max=1)
-        for parameter in self.names:
+        factors, marks = clip.weights(norms, names, present)
+        sums.add_marks(marks)
+        for parameter, column in self._column.items():
             if parameter in self._stored:
-                sums.add_rows(parameter, self._stored.pop(parameter), factors)
+                sums.add_rows(parameter, self._stored.pop(parameter), factors[:, column])
             elif parameter in self._late:
-                sums.add(parameter, self._late.pop(parameter)(factors))
+                sums.add(parameter, self._late.pop(parameter)(factors[:, column]))
         return True
 
     def _choose(self, work: Work) -> Method:

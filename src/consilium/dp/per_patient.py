@@ -12,7 +12,7 @@ zero. Norms and sums are taken in float64.
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias, final
 
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from consilium.dp.clip_kinds import Clip
 from consilium.dp.layer_rules import squared_norms
 from consilium.dp.norm_book import Sums
 
@@ -69,12 +70,18 @@ class Objective:
 class Chunk:
     """Patients with like numbers of records: inputs (patients, records, *shape).
 
-    Records of weight 0 fill up; a patient's weights sum to 1.
+    Records of weight 0 fill up; a patient's weights sum to 1, and those of a place where nobody
+    is present to 0.
     """
 
     inputs: Tensor = field(repr=False)
     labels: Tensor = field(repr=False)
     weights: Tensor = field(repr=False)
+
+    @property
+    def present(self) -> Tensor:
+        """Which places are taken, shape (patients,)."""
+        return (self.weights > 0).any(dim=1)
 
     def split(self, patients: int) -> Iterator["Chunk"]:
         """Yields chunks of at most `patients` patients."""
@@ -86,14 +93,21 @@ class Chunk:
 # -- One backward pass a patient ------------------------------------------------------
 
 
-def looped(objective: Objective, chunk: Chunk, sums: Sums, *, most: float, records: int) -> None:
-    """Adds each patient's gradient, clipped to norm `most`; `records` pass at a time."""
+def looped(objective: Objective, chunk: Chunk, sums: Sums, *, clip: Clip, records: int) -> None:
+    """Adds each patient's gradient, clipped; `records` pass at a time."""
+    trained = objective.trained()
     for row in chunk.split(1):
+        if not row.present.any():
+            continue
         gradient = _gradient(objective, row, records)
-        factor = _factor(gradient.values(), most)
-        if factor > 0:
-            for parameter, part in gradient.items():
-                sums.add(parameter, part, factor)
+        squares = torch.tensor([[_square(gradient.get(p)) for p in trained]], dtype=torch.float64)
+        names = list(trained.values())
+        norms = clip.gathered(squares, names).sqrt()
+        factors, marks = clip.weights(norms, names, row.present.cpu())
+        sums.add_marks(marks.to(row.weights.device))
+        for parameter, factor in zip(trained, factors[0].tolist(), strict=True):
+            if parameter in gradient and factor > 0:
+                sums.add(parameter, gradient[parameter], factor)
 
 
 def _gradient(objective: Objective, patient: Chunk, records: int) -> dict[Tensor, Tensor]:
@@ -115,30 +129,30 @@ def _gradient(objective: Objective, patient: Chunk, records: int) -> dict[Tensor
     return total
 
 
-def _factor(gradient: Iterable[Tensor], most: float) -> float:
-    """Returns what brings the norm over all parts to `most`; 0 where that is not finite."""
-    parts = [part[None] for part in gradient]
-    squares = sum(float(squared_norms(part)) for part in parts)
-    if not math.isfinite(squares):
-        squares = sum(float(part.double().square().sum()) for part in parts)
-    if not math.isfinite(squares):
+def _square(gradient: Tensor | None) -> float:
+    """Returns a squared norm, also where it overflows in the gradient's own precision."""
+    if gradient is None:
         return 0.0
-    return min(1.0, most / math.sqrt(squares)) if squares else 1.0
+    square = float(squared_norms(gradient[None]))
+    return square if math.isfinite(square) else float(gradient.double().square().sum())
 
 
 # -- Several patients by torch.func ---------------------------------------------------
 
 
-def vmapped(objective: Objective, chunk: Chunk, sums: Sums, *, most: float) -> None:
-    """Adds each patient's gradient, clipped to norm `most`; holds those of the whole chunk."""
+def vmapped(objective: Objective, chunk: Chunk, sums: Sums, *, clip: Clip) -> None:
+    """Adds each patient's gradient, clipped; holds those of the whole chunk."""
     trained = objective.trained()
+    names = list(trained.values())
     parameters = {name: parameter.detach() for parameter, name in trained.items()}
     gradients = vmap(grad(objective.with_parameters), in_dims=(None, 0, 0, 0))
     found = gradients(parameters, chunk.inputs, chunk.labels, chunk.weights)
-    wide = {parameter: found[name].flatten(1).double() for parameter, name in trained.items()}
-    norms = torch.stack([part.norm(dim=1) for part in wide.values()]).norm(dim=0)
-    finite = norms.isfinite()
-    factors = (most / norms).clamp(max=1).where(finite, 0)
-    for parameter, rows in wide.items():
+    wide = [found[name].flatten(1).double() for name in names]
+    squares = torch.stack([rows.square().sum(1) for rows in wide], dim=1)
+    norms = clip.gathered(squares, names).sqrt()
+    factors, marks = clip.weights(norms, names, chunk.present)
+    sums.add_marks(marks)
+    finite = norms.isfinite().all(dim=1)
+    for parameter, rows, factor in zip(trained, wide, factors.T, strict=True):
         rows[~finite] = 0
-        sums.add_rows(parameter, rows, factors)
+        sums.add_rows(parameter, rows, factor)
