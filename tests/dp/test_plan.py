@@ -3,17 +3,23 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
+from dp_accounting import (
+    PoissonSampledDpEvent,
+    SelfComposedDpEvent,
+    TruncatedSubsampledGaussianDpEvent,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
 from consilium.dp.accounting import Accountant
+from consilium.dp.clip_kinds import FLAT, Automatic, Clipping, PerLayer, Quantile
 from consilium.dp.noise import LEAST_SIGMA, Ring
 from consilium.dp.plan import (
     Lattice,
@@ -24,7 +30,9 @@ from consilium.dp.plan import (
     calibrated_noise,
     membership_advantage,
 )
-from consilium.errors import ConfigError, PrivacyError
+from consilium.dp.readings import group_epsilon
+from consilium.dp.truncated import overflow
+from consilium.errors import ConfigError, PrivacyError, UnsupportedEvent
 from consilium.keystream import Keystream
 
 TEN = NoiseShares(members=10, least=9, colluders=1)
@@ -115,6 +123,75 @@ def test_shares_without_an_honest_site_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match="colluders < least <= members"):
         NoiseShares(members=members, least=least, colluders=colluders)
+
+
+# -- Samples of one shape -------------------------------------------------------------
+
+ALONE: Mapping[str, Any] = {"shares": alone(1), "bits": 32}
+
+
+def test_a_plan_that_cuts_samples_prices_the_cut() -> None:
+    whole, cut = plan(**ALONE), plan(**ALONE, most_drawn=620)
+
+    cost = 60 * overflow(2588, 0.2, 620)
+    assert 0 < cost < 0.5e-4
+    assert cut.priced_delta == pytest.approx(1e-4 - cost)
+    for view in View:
+        assert cut.epsilon(60, view) > whole.epsilon(60, view)
+        assert cut.epsilon(60, view) == plan(**ALONE, delta=cut.priced_delta).epsilon(60, view)
+
+
+def test_the_steps_that_fit_are_those_of_the_delta_that_is_left() -> None:
+    cut = plan(**ALONE, most_drawn=620)
+
+    fitting = cut.steps_within(1.0)
+
+    assert cut.epsilon(fitting, View.PARTICIPANT) <= 1.0 < cut.epsilon(fitting + 1, View.OUTSIDER)
+
+
+def test_a_plan_that_ignores_the_cut_cannot_be_built() -> None:
+    with pytest.raises(PrivacyError, match="60 steps of samples cut at 540 cost delta"):
+        plan(**ALONE, most_drawn=540)
+
+
+def test_cut_samples_have_an_event_that_says_so() -> None:
+    event = plan(**ALONE, most_drawn=620).event(60, View.PARTICIPANT)
+
+    step = TruncatedSubsampledGaussianDpEvent(2589, 0.2, 620, 2.375)
+    assert event == SelfComposedDpEvent(step, 60)
+    with pytest.raises(UnsupportedEvent):
+        group_epsilon(event, 1e-4, size=2)
+
+
+def test_several_sites_draw_whole_samples_and_clip_flat() -> None:
+    with pytest.raises(ConfigError, match="only a party alone"):
+        plan(most_drawn=2588)
+    with pytest.raises(ConfigError, match="only a party alone"):
+        plan(clipping=Automatic())
+
+
+def test_a_quantile_without_room_for_its_coordinate_is_refused() -> None:
+    with pytest.raises(ConfigError, match="dimension is 1"):
+        plan(**ALONE, clipping=Quantile(), dimension=1)
+
+
+@pytest.mark.parametrize("clipping", [FLAT, PerLayer(), Automatic(), Quantile()])
+def test_every_kind_of_clipping_has_the_price_of_the_same_noise(clipping: Clipping) -> None:
+    own = plan(**ALONE, clipping=clipping)
+
+    assert own.event(60, View.PARTICIPANT) == plan().event(60, View.PARTICIPANT)
+    assert own.epsilon(60, View.PARTICIPANT) == plan().epsilon(60, View.PARTICIPANT)
+
+
+@pytest.mark.parametrize("most", [None, 620, 2589])
+def test_a_plan_of_shuffled_batches_cannot_be_built(most: int | None) -> None:
+    event = plan(**ALONE, most_drawn=most).event(1, View.PARTICIPANT)
+
+    named = {field.name for field in fields(Plan)}
+    assert not [name for name in named if "shuffl" in name or "batch" in name]
+    kinds = (PoissonSampledDpEvent, TruncatedSubsampledGaussianDpEvent)
+    assert isinstance(event, SelfComposedDpEvent)
+    assert isinstance(event.event, kinds)
 
 
 # -- The lattice ----------------------------------------------------------------------

@@ -5,6 +5,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
+from inspect import signature
 from itertools import count
 
 import numpy as np
@@ -18,7 +19,9 @@ from torch.nn.utils import parameters_to_vector
 from torch.optim import LBFGS, SGD, Adam, AdamW, Optimizer, RMSprop
 
 from consilium.dp import private_training
-from consilium.dp.clipping import PatientBatch
+from consilium.dp.clip_kinds import Automatic, Clip, Clipping, Flat, PerLayer, Quantile
+from consilium.dp.clipping import PatientBatch, sum_of_patients
+from consilium.dp.per_patient import Chunk, Objective
 from consilium.dp.plan import Plan, View, alone
 from consilium.dp.private_training import (
     Goal,
@@ -76,7 +79,7 @@ def vector(network: nn.Module) -> Tensor:
     return parameters_to_vector(network.parameters()).detach().clone()
 
 
-class Flat(nn.Module):
+class Linear(nn.Module):
     """Its gradient is its input, and there is much of it."""
 
     def __init__(self, dimension: int) -> None:
@@ -87,14 +90,14 @@ class Flat(nn.Module):
         return inputs @ self.weight
 
 
-def moved(inputs: Tensor, **changes: object) -> NDArray[np.float64]:
+def moved(inputs: Tensor, extra: int = 0, **changes: object) -> NDArray[np.float64]:
     """How far one step of rate 1 moves a flat model, coordinate by coordinate."""
     rows, dimension = inputs.shape
-    network = Flat(dimension)
+    network = Linear(dimension)
     batch = PatientBatch(
         inputs=inputs, labels=torch.zeros(rows, dtype=torch.int64), patients=torch.arange(rows)
     )
-    agreed = plan(dimension=dimension, patients=rows, **changes)
+    agreed = plan(dimension=dimension + extra, patients=rows, **changes)
     private = privatize(
         network, lambda outputs, _: outputs, batch, agreed, SGD(network.parameters(), lr=1.0)
     )
@@ -142,7 +145,7 @@ def test_a_step_goes_down_the_clipped_mean() -> None:
 
 def test_patients_are_drawn_not_records() -> None:
     inputs = torch.eye(8).repeat(3, 1) * 1e3
-    network = Flat(8)
+    network = Linear(8)
     batch = PatientBatch(
         inputs=inputs, labels=torch.zeros(24, dtype=torch.int64), patients=torch.arange(8).repeat(3)
     )
@@ -207,6 +210,155 @@ def test_seeding_the_generators_does_not_repeat_a_step() -> None:
         results.append(vector(network))
 
     assert (results[0] != results[1]).all()
+
+
+# -- Other kinds of clipping, and batches of one shape --------------------------------
+
+KINDS = [Flat(), PerLayer(), PerLayer((("0", 2.0), ("2", 1.0))), Automatic(), Quantile()]
+
+
+@pytest.mark.parametrize("most", [None, 150])
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_learns_with_every_kind_of_clipping(kind: Clipping, most: int | None) -> None:
+    network, data = model(), records(200)
+    goal = Goal(
+        epsilon=8.0,
+        delta=1e-3,
+        expected_batch=100,
+        steps=25,
+        l2_clip_norm=0.5,
+        clipping=kind,
+        most_drawn=most,
+    )
+    agreed = plan_for(network, data, goal)
+    private = privatize(network, loss, data, agreed, Adam(network.parameters(), lr=0.1))
+
+    list(private.steps(25))
+
+    accuracy = (network(data.inputs).argmax(1) == data.labels).double().mean()
+    assert accuracy > 0.9
+    assert 7.9 < private.epsilon <= 8.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "units"),
+    [(PerLayer(), 1.0), (Automatic(), 1.0), (Quantile(angle=0.5), 1 / math.cos(0.5))],
+)
+def test_noise_has_the_stated_law_with_every_kind(kind: Clipping, units: float) -> None:
+    extra = 1 if isinstance(kind, Quantile) else 0
+
+    steps = moved(torch.zeros(20, 20_000), extra=extra, clipping=kind, l2_clip_norm=0.4)
+
+    sigma = 2.0 * 0.4 * units / (0.5 * 20)
+    assert stats.kstest(steps, "norm", args=(0, sigma)).pvalue > 1e-6
+    assert stats.kstest(steps, "norm", args=(0, sigma * 2 / 3)).pvalue < 1e-6
+    assert stats.kstest(steps, "norm", args=(0, sigma * 3 / 2)).pvalue < 1e-6
+
+
+def following(scale: float, charged: int = 0, clip_norm: float | None = None) -> PrivateTraining:
+    """A training whose gradients have norm `scale`, with a clip norm that follows."""
+    network = Linear(1)
+    rows = 600
+    batch = PatientBatch(
+        inputs=torch.full((rows, 1), scale),
+        labels=torch.zeros(rows, dtype=torch.int64),
+        patients=torch.arange(rows),
+    )
+    agreed = plan(
+        patients=rows,
+        steps=60,
+        dimension=2,
+        clipping=Quantile(learning_rate=0.5, angle=0.3),
+    )
+    parts = Parts(
+        model=network,
+        loss=lambda outputs, _: outputs,
+        records=batch,
+        plan=agreed,
+        optimiser=SGD(network.parameters(), lr=0.0),
+        charged=charged,
+        l2_clip_norm=clip_norm,
+    )
+    return PrivateTraining(parts)
+
+
+@pytest.mark.parametrize("scale", [0.05, 30.0])
+def test_the_clip_norm_finds_the_gradients(scale: float) -> None:
+    private = following(scale)
+    assert private.l2_clip_norm == 1.0
+
+    list(private.steps(60))
+
+    assert 0.6 * scale < private.l2_clip_norm < 1.6 * scale
+
+
+def test_a_restart_goes_on_from_the_clip_norm() -> None:
+    private = following(30.0)
+    first = private.step()
+
+    again = following(30.0, charged=first.charged, clip_norm=private.l2_clip_norm)
+
+    assert again.l2_clip_norm == private.l2_clip_norm
+    assert again.l2_clip_norm > 1.1
+
+
+def test_the_clip_norm_of_other_kinds_is_the_plans() -> None:
+    private = training(l2_clip_norm=0.3, clipping=Automatic())
+
+    private.step()
+
+    assert private.l2_clip_norm == 0.3
+
+
+@pytest.mark.parametrize("most", [40, 60])
+@pytest.mark.parametrize("each", [1, 3])
+def test_a_batch_of_one_shape_is_the_same_at_every_step(
+    monkeypatch: pytest.MonkeyPatch, most: int, each: int
+) -> None:
+    network, shapes = model(), set()
+    engine = sum_of_patients
+
+    def watched(objective: Objective, batch: PatientBatch | Chunk, clip: Clip) -> Tensor:
+        shapes.add((batch.inputs.shape, batch.labels.shape))
+        return engine(objective, batch, clip)
+
+    monkeypatch.setattr(private_training, "sum_of_patients", watched)
+    agreed = plan(sampling_probability=0.4, most_drawn=most, delta=1e-2)
+    optimiser = SGD(network.parameters(), lr=1.0)
+
+    list(privatize(network, loss, records(60, each), agreed, optimiser).steps(3))
+
+    places = (most, 1 if each == 1 else 4)
+    assert shapes == {((*places, 3), places)}
+
+
+def test_a_shuffled_batch_has_no_way_in() -> None:
+    named = set(signature(privatize).parameters)
+
+    assert named == {"model", "loss", "records", "plan", "optimiser"}
+    assert list(signature(PrivateTraining.step).parameters) == ["self"]
+
+
+def test_a_parameter_without_a_part_is_refused_before_the_charge() -> None:
+    private = training(clipping=PerLayer((("0", 1.0),)))
+
+    with pytest.raises(ConfigError, match=r"'2\.weight' belongs to none"):
+        private.step()
+
+    assert private.charged == 0
+
+
+def test_the_coordinate_of_the_count_is_not_the_models() -> None:
+    private = training(clipping=Quantile(), dimension=26)
+
+    with pytest.raises(PrivacyError, match="26 coordinates are trainable; expected 1 to 25"):
+        private.step()
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
+def test_a_clip_norm_to_go_on_from_must_be_a_bound(value: float) -> None:
+    with pytest.raises(ConfigError, match="l2_clip_norm is"):
+        following(1.0, clip_norm=value)
 
 
 # -- What it charges ------------------------------------------------------------------
@@ -306,13 +458,13 @@ def test_a_buffer_that_is_written_is_put_back_and_refused(
     private = training(network)
     before = vector(network)
 
-    def engine(model: nn.Module, *_: object, **__: object) -> Tensor:
-        model.get_buffer("1.running_mean").add_(1)
+    def engine(objective: Objective, *_: object, **__: object) -> Tensor:
+        objective.model.get_buffer("1.running_mean").add_(1)
         if error:
             raise error
         return torch.zeros(10)
 
-    monkeypatch.setattr(private_training, "clipped_sum", engine)
+    monkeypatch.setattr(private_training, "sum_of_patients", engine)
 
     with pytest.raises(PrivacyError, match=r"wrote to its buffers \['1.running_mean'\]"):
         private.step()
@@ -406,7 +558,7 @@ def test_nothing_private_is_shown_or_told() -> None:
     assert repr(private) == "PrivateTraining(charged 0 of 3 steps)"
     assert [field.name for field in fields(StepReport)] == ["charged", "left"]
     assert [name for name in dir(private) if not name.startswith("_")] == [
-        *("charged", "epsilon", "model", "plan", "step", "steps", "steps_left")
+        *("charged", "epsilon", "l2_clip_norm", "model", "plan", "step", "steps", "steps_left")
     ]
 
 

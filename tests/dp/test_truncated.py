@@ -7,11 +7,13 @@ from itertools import product
 
 import numpy as np
 import pytest
+from dp_accounting import SelfComposedDpEvent, TruncatedSubsampledGaussianDpEvent
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
+from consilium.dp.accounting import epsilon, poisson_gaussian
 from consilium.dp.sampling import poisson_sample
 from consilium.dp.truncated import delta_left, least_most, overflow, truncated_poisson_sample
 from consilium.errors import PrivacyError
@@ -35,15 +37,27 @@ def exact_tail(count: int, probability: float, most: int) -> Fraction:
 
 
 @given(st.integers(0, 60), st.floats(0, 1), st.integers(0, 70), st.integers(1, 99))
-def test_a_cut_sample_is_the_beginning_of_the_whole_one(
+def test_a_cut_sample_is_a_part_of_the_whole_one(
     count: int, probability: float, most: int, key: int
 ) -> None:
     cut = truncated_poisson_sample(count, probability, most, stream(key))
 
     whole = poisson_sample(count, probability, stream(key))
+    found = cut.positions[cut.present].tolist()
     assert cut.positions.shape == cut.present.shape == (most,)
-    assert cut.positions[cut.present].tolist() == whole[:most].tolist()
+    assert len(found) == min(most, len(whole))
+    assert set(found) <= set(whole.tolist())
+    assert found == sorted(found)
     assert not cut.positions[~cut.present].any()
+
+
+def test_a_cut_favours_nobody() -> None:
+    coins = stream()
+
+    kept = [truncated_poisson_sample(12, 1.0, 4, coins).positions for _ in range(3000)]
+
+    found = np.bincount(np.concatenate(kept), minlength=12)
+    assert stats.chisquare(found).pvalue > 1e-6
 
 
 def test_negative_places_are_refused() -> None:
@@ -107,6 +121,31 @@ def test_one_place_fewer_would_cost_more(
 def test_a_delta_out_of_range_is_refused(delta: float) -> None:
     with pytest.raises(ValueError, match="delta"):
         delta_left(delta, steps=1, count=10, probability=0.1, most=5)
+
+
+# -- Against another theorem ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("count", "probability", "most", "noise", "steps", "delta"),
+    [
+        (5000, 0.01, 101, 1.1, 1000, 1e-5),
+        (5000, 0.01, 94, 1.1, 100, 1e-5),
+        (600, 0.1, 104, 1.5, 300, 1e-4),
+        (300, 0.3, 130, 3.0, 50, 1e-4),
+    ],
+)
+def test_the_price_is_next_to_that_of_the_library_for_a_random_cut(  # noqa: PLR0917 - a row
+    count: int, probability: float, most: int, noise: float, steps: int, delta: float
+) -> None:
+    step = TruncatedSubsampledGaussianDpEvent(count + 1, probability, most, noise)
+    whole = poisson_gaussian(sampling_probability=probability, noise_multiplier=noise, steps=steps)
+    left = delta_left(delta, steps=steps, count=count, probability=probability, most=most)
+
+    ours = epsilon(whole, left)
+
+    theirs = epsilon(SelfComposedDpEvent(step, steps), delta)
+    assert epsilon(whole, delta) <= theirs <= ours <= 1.03 * theirs
 
 
 # -- The lemma ------------------------------------------------------------------------

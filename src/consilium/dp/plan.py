@@ -2,9 +2,11 @@
 """How patients are drawn, clipped, noised, summed and priced: one plan, never a part of it.
 
 A `Plan` is immutable and checks itself: what would void its guarantee cannot be built. Sites
-draw patients by Poisson sampling, clip each patient's gradient to `l2_clip_norm`, and add a
-share of Gaussian noise on an integer lattice; the secure sum adds the lattice points modulo
-2**bits; the coordinator divides by the public constant q N.
+draw patients by Poisson sampling, clip each patient's gradient to `l2_clip_norm` (`clip_kinds`),
+and add a share of Gaussian noise on an integer lattice; the secure sum adds the lattice points
+modulo 2**bits; the coordinator divides by the public constant q N. There is no other sampling to
+choose: shuffled batches have no plan. A Poisson sample may be cut to one shape (`most_drawn`);
+then every price of the plan contains the cut (`truncated`).
 
 Guarantees: (epsilon, delta)-differential privacy for one patient added or removed, at
 `Plan.epsilon`, for the released sums of `steps` steps and everything computed from them. It
@@ -21,11 +23,13 @@ from functools import lru_cache
 from typing import Final, final
 
 import numpy as np
-from dp_accounting import DpEvent
+from dp_accounting import DpEvent, SelfComposedDpEvent, TruncatedSubsampledGaussianDpEvent
 from numpy.typing import NDArray
 
 from consilium.dp.accounting import Accountant, calibrate, epsilon, poisson_gaussian, steps_within
+from consilium.dp.clip_kinds import FLAT, Clipping, Quantile
 from consilium.dp.noise import LEAST_SIGMA, Ring, rounded_gaussian, rounding_slack
+from consilium.dp.truncated import delta_left
 from consilium.errors import ConfigError, PrivacyError
 from consilium.keystream import Keystream
 
@@ -123,14 +127,17 @@ class Plan:
     Attributes:
         sampling_probability: q; each patient is drawn with it, independently, at every step.
         patients: N, the public number of training patients.
-        l2_clip_norm: C, bound on one patient's gradient over all parameters.
+        l2_clip_norm: C, bound on one patient's vector over all coordinates.
         noise_multiplier: z; the honest noise of any opened sum has standard deviation >= z C.
         steps: Most steps that may be charged.
         delta: Of the guarantee; must be below 1/patients.
-        dimension: Number of coordinates.
+        dimension: Number of coordinates; `Quantile` has one more than the gradient.
         shares: Who adds noise when every site takes part.
         bits: Width of the ring of the secure sum.
         accountant: "pld" (tight) or "rdp".
+        clipping: How a gradient becomes a vector of norm <= C; one party alone may choose.
+        most_drawn: Places in a batch of one shape, at which samples are cut, in plans of one
+            party alone; None: samples are whole.
 
     Raises:
         PrivacyError: The settings would void the guarantee or make it meaningless.
@@ -147,16 +154,19 @@ class Plan:
     shares: NoiseShares
     bits: int = 16
     accountant: Accountant = "pld"
+    clipping: Clipping = FLAT
+    most_drawn: int | None = None
 
     def __post_init__(self) -> None:
         _check_ranges(self)
+        _check_alone(self)
         if self.lattice(self.shares).sigma < LEAST_SIGMA:
             raise PrivacyError(
                 f"a site's noise is {self.lattice(self.shares).sigma:.2f} lattice units, expected "
                 f">= {LEAST_SIGMA}: raise dp.bits above {self.bits} or lower dp.expected_batch"
             )
         # the cheap accountant, as PLD takes seconds for noise that is to be refused
-        one_step = epsilon(self.event(1, View.PARTICIPANT), self.delta, "rdp")
+        one_step = epsilon(_uncut(self, 1, View.PARTICIPANT), self.priced_delta, "rdp")
         if not one_step <= LARGEST_EPSILON:
             raise PrivacyError(
                 f"one step costs epsilon {one_step:.3g}, expected <= {LARGEST_EPSILON:g}: "
@@ -168,6 +178,23 @@ class Plan:
         """q N: a public constant, never the true size of a batch."""
         return self.sampling_probability * self.patients
 
+    @property
+    def priced_delta(self) -> float:
+        """`delta` less what the cuts of all steps may cost: where Poisson samples are priced.
+
+        Raises:
+            PrivacyError: The cuts alone cost `delta` or more.
+        """
+        if self.most_drawn is None:
+            return self.delta
+        return delta_left(
+            self.delta,
+            steps=self.steps,
+            count=self.patients,
+            probability=self.sampling_probability,
+            most=self.most_drawn,
+        )
+
     def noise_seen(self, view: View) -> float:
         """Returns the noise multiplier that protects a patient from `view`."""
         if view is View.PARTICIPANT:
@@ -175,12 +202,21 @@ class Plan:
         return self.noise_multiplier * math.sqrt(self.shares.least / self.shares.honest)
 
     def event(self, steps: int, view: View) -> DpEvent:
-        """Returns what was done to the data in `steps` steps; any accountant can price it."""
-        return poisson_gaussian(
+        """Returns what was done to the data in `steps` steps; any accountant can price it.
+
+        Samples that are cut have an event of their own, of the larger neighbour's patients.
+        `epsilon` does not need it: by the lemma in `truncated` it prices whole samples at
+        `priced_delta`, with either accountant.
+        """
+        if self.most_drawn is None:
+            return _uncut(self, steps, view)
+        step = TruncatedSubsampledGaussianDpEvent(
+            dataset_size=self.patients + 1,
             sampling_probability=self.sampling_probability,
+            truncated_batch_size=self.most_drawn,
             noise_multiplier=self.noise_seen(view),
-            steps=steps,
         )
+        return SelfComposedDpEvent(step, steps)
 
     def epsilon(self, steps: int, view: View) -> float:
         """Returns epsilon at `delta` after `steps` steps, the price of rounding included."""
@@ -204,7 +240,7 @@ class Plan:
             return self.steps
         fitting = steps_within(
             budget_epsilon=budget_epsilon - self.slack(self.steps),
-            delta=self.delta,
+            delta=self.priced_delta,
             sampling_probability=self.sampling_probability,
             noise_multiplier=self.noise_multiplier,
             accountant=self.accountant,
@@ -231,7 +267,15 @@ class Plan:
 
 @lru_cache(maxsize=4096)
 def _price(plan: Plan, steps: int, view: View) -> float:
-    return epsilon(plan.event(steps, view), plan.delta, plan.accountant)
+    return epsilon(_uncut(plan, steps, view), plan.priced_delta, plan.accountant)
+
+
+def _uncut(plan: Plan, steps: int, view: View) -> DpEvent:
+    return poisson_gaussian(
+        sampling_probability=plan.sampling_probability,
+        noise_multiplier=plan.noise_seen(view),
+        steps=steps,
+    )
 
 
 def calibrated_noise(
@@ -283,6 +327,17 @@ def check_scale(*, sampling_probability: float, patients: int, delta: float) -> 
             f"dp: delta is {delta:g}; expected below 1/{patients} patients: a larger one allows a "
             "patient's data to be published outright"
         )
+
+
+def _check_alone(plan: Plan) -> None:
+    """Refuses what several sites do not do together: they clip flat and draw whole samples."""
+    if plan.shares.members > 1 and (plan.clipping != FLAT or plan.most_drawn is not None):
+        raise ConfigError(
+            f"dp: {plan.clipping} and most_drawn {plan.most_drawn} with {plan.shares.members} "
+            "sites; expected Flat() and None: only a party alone may choose others"
+        )
+    if plan.dimension == 1 and isinstance(plan.clipping, Quantile):
+        raise ConfigError("dp: dimension is 1; expected the gradient's and 1 more for Quantile")
 
 
 def _check_ranges(plan: Plan) -> None:

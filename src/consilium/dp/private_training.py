@@ -19,6 +19,7 @@ are each charged to itself only. It says nothing of time: a step takes longer fo
 """
 
 import hmac
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -26,13 +27,16 @@ from typing import Final, TypeAlias, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from consilium.dp.clipping import PatientBatch, check_layers, clipped_sum
+from consilium.dp.clip_kinds import FLAT, Clip, Clipping, PerLayer, Quantile
+from consilium.dp.clipping import PatientBatch, check_layers, sum_of_patients
 from consilium.dp.conformity import require
-from consilium.dp.per_patient import PerRecordLoss
+from consilium.dp.drawing import Roster
+from consilium.dp.per_patient import Objective, PerRecordLoss
 from consilium.dp.plan import Plan, View, alone, calibrated_noise, check_scale
-from consilium.dp.sampling import poisson_sample
+from consilium.dp.truncated import delta_left
 from consilium.errors import BudgetExceeded, ConfigError, PrivacyError
 from consilium.keystream import KEY_BYTES, Keystream
 from consilium.wire import derive
@@ -62,7 +66,10 @@ class Goal:
         delta: Must be below one over the number of patients.
         expected_batch: Patients a step, on average.
         steps: Of the whole training.
-        l2_clip_norm: Bound on one patient's gradient over all parameters.
+        l2_clip_norm: Bound on one patient's gradient over all parameters; where `clipping` is
+            `Quantile`, the first one.
+        clipping: How a gradient is brought within it.
+        most_drawn: Places in a batch of one shape; None: batches of any size.
     """
 
     epsilon: float
@@ -70,6 +77,8 @@ class Goal:
     expected_batch: float
     steps: int
     l2_clip_norm: float = 1.0
+    clipping: Clipping = FLAT
+    most_drawn: int | None = None
 
 
 def plan_for(model: nn.Module, records: PatientBatch, goal: Goal) -> Plan:
@@ -86,22 +95,38 @@ def plan_for(model: nn.Module, records: PatientBatch, goal: Goal) -> Plan:
         raise ConfigError("records hold no patient; expected at least 1: check the data")
     probability = goal.expected_batch / patients
     check_scale(sampling_probability=probability, patients=patients, delta=goal.delta)
+    delta = goal.delta
+    if goal.most_drawn is not None:
+        delta = delta_left(
+            delta,
+            steps=goal.steps,
+            count=patients,
+            probability=probability,
+            most=goal.most_drawn,
+        )
+    gradient = sum(parameter.numel() for parameter in model.parameters())
     return Plan(
         sampling_probability=probability,
         patients=patients,
         l2_clip_norm=goal.l2_clip_norm,
         noise_multiplier=calibrated_noise(
             target_epsilon=goal.epsilon,
-            delta=goal.delta,
+            delta=delta,
             sampling_probability=probability,
             steps=goal.steps,
         ),
         steps=goal.steps,
         delta=goal.delta,
-        dimension=sum(parameter.numel() for parameter in model.parameters()),
+        dimension=gradient + _marks(goal.clipping),
         shares=alone(1),
         bits=_BITS,
+        clipping=goal.clipping,
+        most_drawn=goal.most_drawn,
     )
+
+
+def _marks(clipping: Clipping) -> int:
+    return 1 if isinstance(clipping, Quantile) else 0
 
 
 def _count(records: PatientBatch) -> int:
@@ -123,6 +148,7 @@ class Parts:
         plan: Of one party alone (`plan_for`).
         optimiser: First order, over parameters of `model` and nothing else.
         charged: Steps that earlier trainings under this plan were charged, as after a restart.
+        l2_clip_norm: Where they had taken the clip norm of `Quantile`; None: the plan's.
 
     Raises:
         PrivacyError: The parts together would void the guarantee.
@@ -135,6 +161,7 @@ class Parts:
     plan: Plan
     optimiser: torch.optim.Optimizer = field(repr=False)
     charged: int = 0
+    l2_clip_norm: float | None = None
 
     def __post_init__(self) -> None:
         if self.plan.shares.members != 1:
@@ -144,6 +171,10 @@ class Parts:
             )
         if self.charged < 0:
             raise ConfigError(f"charged is {self.charged}; expected 0 or more")
+        if self.l2_clip_norm is not None and not 0 < self.l2_clip_norm < math.inf:
+            raise ConfigError(
+                f"l2_clip_norm is {self.l2_clip_norm}; expected a finite number above 0, or None"
+            )
         patients = _count(self.records)
         check_scale(
             sampling_probability=self.plan.sampling_probability,
@@ -196,14 +227,15 @@ class PrivateTraining:
         TypeError: Something tries to copy or pickle it: a copy would be charged for itself only.
     """
 
-    __slots__ = ("_charged", "_last", "_parts", "_rows", "_source")
+    __slots__ = ("_charged", "_clip_norm", "_last", "_parts", "_roster", "_source")
 
     def __init__(self, parts: Parts, source: Source = operating_system) -> None:
         self._parts = parts
         self._source = source
         self._charged = parts.charged
         self._last = b""
-        self._rows = _rows_by_patient(parts.records.patients)
+        self._clip_norm = parts.l2_clip_norm or parts.plan.l2_clip_norm
+        self._roster = Roster(parts.records, parts.plan)
 
     def step(self) -> StepReport:
         """Takes one step: the model has moved, and one step more is charged.
@@ -232,8 +264,8 @@ class PrivateTraining:
         lattice = plan.lattice(plan.shares)
         noise = Keystream(derive(secret, _STEP, "noise")[:KEY_BYTES])
         noised = lattice.decode(lattice.encode(total.cpu().numpy(), noise))
-        gradient = torch.from_numpy(np.divide(noised, np.float32(plan.normaliser)))
-        _move(self._parts.optimiser, model, trainable, gradient)
+        gradient = self._read(np.divide(noised, np.float32(plan.normaliser)))
+        _move(self._parts.optimiser, model, trainable, torch.from_numpy(gradient))
         return StepReport(self._charged, self.steps_left)
 
     def steps(self, count: int) -> Iterator[StepReport]:
@@ -269,6 +301,11 @@ class PrivateTraining:
         return max(0, self.plan.steps - self._charged)
 
     @property
+    def l2_clip_norm(self) -> float:
+        """Of the next step, released like the model; with `Quantile`, keep it with `charged`."""
+        return self._clip_norm
+
+    @property
     def epsilon(self) -> float:
         """Of everything so far, at the plan's delta; takes a second where it is first asked."""
         return self.plan.epsilon(self._charged, View.OUTSIDER)
@@ -292,13 +329,25 @@ class PrivateTraining:
 
     def _drawn_and_clipped(self, coins: Keystream) -> Tensor:
         plan, model = self.plan, self._parts.model
-        drawn = poisson_sample(len(self._rows), plan.sampling_probability, coins)
-        batch = _taken(self._parts.records, [self._rows[k] for k in drawn.tolist()], model)
+        batch = self._roster.draw(coins, next(model.parameters()).device)
+        kind = plan.clipping
+        clip = Clip(
+            plan.l2_clip_norm, kind.at(self._clip_norm) if isinstance(kind, Quantile) else kind
+        )
         buffers = {name: value.clone() for name, value in model.named_buffers()}
         try:
-            return clipped_sum(model, self._parts.loss, batch, l2_clip_norm=plan.l2_clip_norm)
+            return sum_of_patients(Objective(model, self._parts.loss), batch, clip)
         finally:
             _check_buffers(model, buffers)
+
+    def _read(self, mean: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Returns the gradient in a release, and takes the next clip norm from it."""
+        rule, first = self.plan.clipping, self.plan.l2_clip_norm
+        if not isinstance(rule, Quantile):
+            return mean
+        mean, clip_norm = np.divide(mean, np.float32(first)), self._clip_norm
+        self._clip_norm = rule.following(mean, clip_norm, first)
+        return rule.gradient(mean, clip_norm)
 
 
 def privatize(
@@ -330,29 +379,15 @@ def privatize(
 
 def _trainable(model: nn.Module, plan: Plan) -> list[nn.Parameter]:
     found = [p for p in model.parameters() if p.requires_grad]
-    dimension = sum(p.numel() for p in found)
-    if not 0 < dimension <= plan.dimension:
+    dimension, most = sum(p.numel() for p in found), plan.dimension - _marks(plan.clipping)
+    if not 0 < dimension <= most:
         raise PrivacyError(
-            f"{dimension} coordinates are trainable; expected 1 to {plan.dimension}, the plan's: "
+            f"{dimension} coordinates are trainable; expected 1 to {most}, the plan's: "
             "unfreeze something, or build the plan for this model"
         )
+    if isinstance(plan.clipping, PerLayer):
+        plan.clipping.parts([n for n, p in model.named_parameters() if p.requires_grad])
     return found
-
-
-def _rows_by_patient(patients: Tensor) -> tuple[Tensor, ...]:
-    """Returns for each patient the indices of its records."""
-    _, owner, counts = torch.unique(patients.cpu(), return_inverse=True, return_counts=True)
-    return torch.split(owner.argsort(stable=True), counts.tolist()) if len(counts) else ()
-
-
-def _taken(records: PatientBatch, rows: list[Tensor], model: nn.Module) -> PatientBatch:
-    device = next(model.parameters()).device
-    chosen = torch.cat([torch.zeros(0, dtype=torch.int64), *rows]).to(records.inputs.device)
-    return PatientBatch(
-        inputs=records.inputs[chosen].to(device),
-        labels=records.labels[chosen].to(device),
-        patients=records.patients[chosen].to(device),
-    )
 
 
 def _check_buffers(model: nn.Module, before: dict[str, Tensor]) -> None:

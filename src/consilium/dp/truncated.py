@@ -62,14 +62,17 @@ def truncated_poisson_sample(
         stream: Of a key that nobody else holds, and that is used for this sample only.
 
     Guarantees: the sample of `poisson_sample`, if it fits; of a larger one, which happens with
-        probability `overflow`, the first `most`.
+        probability `overflow`, `most` patients, all sets of whom are equally likely.
 
     Raises:
         ValueError: `most` is negative, or `poisson_sample` refuses its arguments.
     """
     if most < 0:
         raise ValueError(f"{most=} must be >= 0")
-    drawn = poisson_sample(count, probability, stream)[:most]
+    drawn = poisson_sample(count, probability, stream)
+    if drawn.size > most:
+        lots = stream.words(drawn.size, np.uint64)
+        drawn = np.sort(drawn[np.argsort(lots, kind="stable")[:most]])
     positions = np.zeros(most, np.intp)
     positions[: drawn.size] = drawn
     return FixedSample(positions, np.arange(most) < drawn.size)
