@@ -32,6 +32,7 @@ from consilium.dp.private_training import (
     plan_for,
     privatize,
 )
+from consilium.dp.team import Team
 from consilium.errors import BudgetExceeded, ConfigError, PrivacyError
 
 torch.set_num_threads(1)
@@ -318,9 +319,11 @@ def test_a_batch_of_one_shape_is_the_same_at_every_step(
     network, shapes = model(), set()
     engine = sum_of_patients
 
-    def watched(objective: Objective, batch: PatientBatch | Chunk, clip: Clip) -> Tensor:
+    def watched(
+        objective: Objective, batch: PatientBatch | Chunk, clip: Clip, team: Team
+    ) -> Tensor:
         shapes.add((batch.inputs.shape, batch.labels.shape))
-        return engine(objective, batch, clip)
+        return engine(objective, batch, clip, team=team)
 
     monkeypatch.setattr(private_training, "sum_of_patients", watched)
     agreed = plan(sampling_probability=0.4, most_drawn=most, delta=1e-2)

@@ -23,8 +23,16 @@ from consilium.dp.bookkeeping import booked, records_at_once
 from consilium.dp.clip_kinds import Clip
 from consilium.dp.conformity import require
 from consilium.dp.norm_book import Budget, Sums
-from consilium.dp.per_patient import Chunk, Objective, PerRecordLoss, looped, vmapped
+from consilium.dp.per_patient import (
+    Chunk,
+    Objective,
+    PerRecordLoss,
+    looped,
+    uncompiled,
+    vmapped,
+)
 from consilium.dp.routing import Unrouted
+from consilium.dp.team import ALONE, Team
 
 _SLACK: Final = 1e-4  # of the clip norm, for the float32 rounding of two sums
 _MOST: Final = 384  # clip norms; 2 sums * 2 roundings * 2**-24 * 384 < 0.92 of the slack
@@ -77,7 +85,8 @@ def clipped_sum(
     """Returns the sum over patients of the clipped gradient of their mean loss.
 
     Args:
-        model: Parameters with `requires_grad` are trained; the others are constants.
+        model: Parameters with `requires_grad` are trained; the others are constants. What
+            `torch.compile` made runs as the module inside it.
         loss: Of each record.
         batch: May be empty, which gives zeros.
         budget: Bounds on memory; the default suits CPUs.
@@ -101,13 +110,21 @@ def clipped_sum(
     Raises:
         PrivacyError: A layer keeps or uses statistics over records.
         ValueError: `l2_clip_norm` is not positive and finite, no parameter is trainable,
-            dropout is active, or `loss` does not return one value a record.
+            dropout is active, a layer is compiled by itself, or `loss` does not return one
+            value a record.
     """
-    return sum_of_patients(Objective(model, loss), batch, Clip(l2_clip_norm), budget=budget)
+    return sum_of_patients(
+        Objective(uncompiled(model), loss), batch, Clip(l2_clip_norm), budget=budget
+    )
 
 
 def sum_of_patients(
-    objective: Objective, batch: PatientBatch | Chunk, clip: Clip, *, budget: Budget | None = None
+    objective: Objective,
+    batch: PatientBatch | Chunk,
+    clip: Clip,
+    *,
+    budget: Budget | None = None,
+    team: Team = ALONE,
 ) -> Tensor:
     """Returns the sum over patients of the vectors that `clip` makes of their gradients.
 
@@ -117,6 +134,7 @@ def sum_of_patients(
             be empty, so that every step has one shape.
         clip: The kind, and C.
         budget: Bounds on memory; the default suits CPUs.
+        team: Other processes that clip other patients; all get the sum over all patients.
 
     Returns:
         Shape (dimension + clip.marks,), float32; marks come last.
@@ -137,6 +155,8 @@ def sum_of_patients(
     sums = Sums(trained, clip.marks)
     tight = Clip(clip.bound * (1 - _SLACK), clip.rule)
     add_patients(objective, batch, sums, clip=tight, budget=budget or Budget())
+    if team.size > 1:
+        sums.merge(team.together)
     return sums.bounded(_MOST * clip.bound, torch.float32)
 
 
@@ -145,7 +165,7 @@ def why_not_booked(model: nn.Module, loss: PerRecordLoss, batch: PatientBatch) -
 
     A fact to be logged once by whoever trains. It costs one step of one patient.
     """
-    objective = Objective(model, loss)
+    objective = Objective(uncompiled(model), loss)
     sums = Sums(objective.trained())
     chunk = next(_chunks(batch, 1))
     try:
@@ -227,10 +247,16 @@ def check_layers(model: nn.Module) -> None:
 
     Raises:
         PrivacyError: A layer mixes or remembers patients; the message names all of them.
-        ValueError: Dropout is active.
+        ValueError: Dropout is active, or a layer is compiled by itself.
     """
     require(model)
     for name, layer in model.named_modules():
+        if hasattr(layer, "_orig_mod") or layer._compiled_call_impl is not None:
+            raise ValueError(
+                f"layer {name!r} ({type(layer).__name__}) is compiled by itself, and the compiler "
+                "would trace the book-keeping; expected layers as they are: give torch.compile "
+                "the whole model, or nothing"
+            )
         if isinstance(layer, _DropoutNd) and layer.training and layer.p > 0:
             kind = type(layer).__name__
             raise ValueError(f"layer {name!r} ({kind}) is random while training; call eval() on it")

@@ -123,10 +123,17 @@ def _by_kind(model: nn.Module) -> Iterator[Offence]:
                 )
             else:
                 yield say(_CONSTANTS, Severity.NOTED)
+        elif isinstance(layer, _WRAPPERS):
+            yield say(
+                "averages the gradients of processes or devices before they are clipped; give "
+                "the module inside it, and several processes as a team (dp.team)",
+                Severity.FORBIDDEN,
+            )
         elif isinstance(layer, _DropoutNd) and layer.training and layer.p > 0:
             yield say("is random while training; noise already regularises", Severity.NOTED)
 
 
+_WRAPPERS: Final = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 _CONSTANTS: Final = "uses its running statistics as constants; they must come from public data"
 
 

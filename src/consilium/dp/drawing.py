@@ -19,6 +19,7 @@ from consilium.dp.clipping import PatientBatch
 from consilium.dp.per_patient import Chunk
 from consilium.dp.plan import Plan
 from consilium.dp.sampling import poisson_sample
+from consilium.dp.team import ALONE, Team
 from consilium.dp.truncated import truncated_poisson_sample
 from consilium.errors import PrivacyError
 from consilium.keystream import Keystream
@@ -48,15 +49,25 @@ class Roster:
                 "samples would be cut more often than is priced; build the plan for all of them"
             )
 
-    def draw(self, coins: Keystream, device: torch.device) -> PatientBatch | Chunk:
-        """Returns one sample's records; `coins` is of a key for this sample only."""
+    def draw(
+        self, coins: Keystream, device: torch.device, team: Team = ALONE
+    ) -> PatientBatch | Chunk:
+        """Returns the records of this process's part of one sample.
+
+        Args:
+            coins: Of a key for this sample only, the same in all processes of the team.
+            device: Of the batch.
+            team: Every process gets each `team.size`-th patient or place.
+        """
         plan, count = self._plan, len(self._rows)
+        mine = slice(team.rank, None, team.size)
         if plan.most_drawn is None:
             drawn = poisson_sample(count, plan.sampling_probability, coins)
-            return self._taken([self._rows[k] for k in drawn.tolist()], device)
+            return self._taken([self._rows[k] for k in drawn[mine].tolist()], device)
         sample = truncated_poisson_sample(count, plan.sampling_probability, plan.most_drawn, coins)
-        drawn = sample.positions[sample.present]
-        return self._placed([self._rows[k] for k in drawn.tolist()], plan.most_drawn, device)
+        positions, present = sample.positions[mine], sample.present[mine]
+        rows = [self._rows[k] for k in positions[present].tolist()]
+        return self._placed(rows, len(positions), device)
 
     def _taken(self, rows: list[Tensor], device: torch.device) -> PatientBatch:
         records = self._records

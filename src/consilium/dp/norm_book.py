@@ -73,6 +73,11 @@ class Sums:
         """Adds the sum of marks (patients, 0 or more), float64."""
         self.add(self._marks, marks.sum(0))
 
+    def merge(self, together: Callable[[Tensor], Tensor]) -> None:
+        """Puts in the place of each part what `together` makes of it, float64."""
+        for parameter, part in self._parts.items():
+            self._parts[parameter] = together(self._widened(parameter, part))
+
     def bounded(self, most: float, dtype: torch.dtype) -> Tensor:
         """Returns the sum (dimension + marks,), scaled back to norm `most` if it is above."""
         squares = [_squares(part) for part in self._parts.values() if part is not None]

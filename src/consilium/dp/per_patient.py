@@ -65,6 +65,16 @@ class Objective:
         return {p: name for name, p in self.model.named_parameters() if p.requires_grad}
 
 
+def uncompiled(model: nn.Module) -> nn.Module:
+    """Returns the module inside what `torch.compile` made of it, with the same parameters.
+
+    Patients are kept apart by what happens around each operation, so there is no compiled
+    whole to run; and names of parameters stay those of the module itself.
+    """
+    inner = getattr(model, "_orig_mod", model)
+    return inner if isinstance(inner, nn.Module) else model
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class Chunk:

@@ -34,8 +34,9 @@ from consilium.dp.clip_kinds import FLAT, Clip, Clipping, PerLayer, Quantile
 from consilium.dp.clipping import PatientBatch, check_layers, sum_of_patients
 from consilium.dp.conformity import require
 from consilium.dp.drawing import Roster
-from consilium.dp.per_patient import Objective, PerRecordLoss
+from consilium.dp.per_patient import Objective, PerRecordLoss, uncompiled
 from consilium.dp.plan import Plan, View, alone, calibrated_noise, check_scale
+from consilium.dp.team import ALONE, Team
 from consilium.dp.truncated import delta_left
 from consilium.errors import BudgetExceeded, ConfigError, PrivacyError
 from consilium.keystream import KEY_BYTES, Keystream
@@ -149,6 +150,7 @@ class Parts:
         optimiser: First order, over parameters of `model` and nothing else.
         charged: Steps that earlier trainings under this plan were charged, as after a restart.
         l2_clip_norm: Where they had taken the clip norm of `Quantile`; None: the plan's.
+        team: Processes that take every step together, each with the same parts.
 
     Raises:
         PrivacyError: The parts together would void the guarantee.
@@ -162,6 +164,7 @@ class Parts:
     optimiser: torch.optim.Optimizer = field(repr=False)
     charged: int = 0
     l2_clip_norm: float | None = None
+    team: Team = ALONE
 
     def __post_init__(self) -> None:
         if self.plan.shares.members != 1:
@@ -318,7 +321,7 @@ class PrivateTraining:
         raise TypeError("a private training cannot be copied or pickled; keep model and charged")
 
     def _secret(self) -> bytes:
-        secret = self._source()
+        secret = self._parts.team.agree(self._source())
         if len(secret) != KEY_BYTES or hmac.compare_digest(secret, self._last):
             raise PrivacyError(
                 f"the source of randomness gave {len(secret)} bytes, or the same as before; "
@@ -329,14 +332,15 @@ class PrivateTraining:
 
     def _drawn_and_clipped(self, coins: Keystream) -> Tensor:
         plan, model = self.plan, self._parts.model
-        batch = self._roster.draw(coins, next(model.parameters()).device)
+        team = self._parts.team
+        batch = self._roster.draw(coins, next(model.parameters()).device, team)
         kind = plan.clipping
         clip = Clip(
             plan.l2_clip_norm, kind.at(self._clip_norm) if isinstance(kind, Quantile) else kind
         )
         buffers = {name: value.clone() for name, value in model.named_buffers()}
         try:
-            return sum_of_patients(Objective(model, self._parts.loss), batch, clip)
+            return sum_of_patients(Objective(model, self._parts.loss), batch, clip, team=team)
         finally:
             _check_buffers(model, buffers)
 
@@ -370,7 +374,9 @@ def privatize(
         PrivacyError: The parts together would void the guarantee.
         ConfigError: They do not fit one another.
     """
-    parts = Parts(model=model, loss=loss, records=records, plan=plan, optimiser=optimiser)
+    parts = Parts(
+        model=uncompiled(model), loss=loss, records=records, plan=plan, optimiser=optimiser
+    )
     return PrivateTraining(parts)
 
 
