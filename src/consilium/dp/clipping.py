@@ -33,11 +33,13 @@ from consilium.dp.per_patient import (
 )
 from consilium.dp.routing import Unrouted
 from consilium.dp.team import ALONE, Team
+from consilium.errors import PrivacyError
 
 _SLACK: Final = 1e-4  # of the clip norm, for the float32 rounding of two sums
 _MOST: Final = 384  # clip norms; 2 sums * 2 roundings * 2**-24 * 384 < 0.92 of the slack
 _GRADIENT_BYTES: Final = 1 << 24  # of the gradients of patients that are held at once
 _INPUT_BYTES: Final = 1 << 20  # of the records that go through the model at once
+_PRECISIONS: Final = (torch.float32, torch.float64)
 _MOST_RECORDS: Final = 256  # that do so, unless one patient has more
 
 
@@ -108,7 +110,8 @@ def clipped_sum(
         contraction in which float32 products of its patients are added.
 
     Raises:
-        PrivacyError: A layer keeps or uses statistics over records.
+        PrivacyError: A layer keeps or uses statistics over records, or a trained parameter is
+            of half precision.
         ValueError: `l2_clip_norm` is not positive and finite, no parameter is trainable,
             dropout is active, a layer is compiled by itself, or `loss` does not return one
             value a record.
@@ -246,10 +249,19 @@ def check_layers(model: nn.Module) -> None:
     """Returns only if every layer of `model` can be clipped per patient.
 
     Raises:
-        PrivacyError: A layer mixes or remembers patients; the message names all of them.
+        PrivacyError: A layer mixes or remembers patients; the message names all of them. Or a
+            trained parameter is of half precision: then so is the sum over patients, whose
+            rounding moves by more than the slack when one patient more comes in.
         ValueError: Dropout is active, or a layer is compiled by itself.
     """
     require(model)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and parameter.dtype not in _PRECISIONS:
+            raise PrivacyError(
+                f"parameter {name!r} is trained in {parameter.dtype}; expected float32 or float64, "
+                "as sums over patients have the precision of the parameters: keep them in "
+                "float32 and compute under torch.autocast"
+            )
     for name, layer in model.named_modules():
         if hasattr(layer, "_orig_mod") or layer._compiled_call_impl is not None:
             raise ValueError(
