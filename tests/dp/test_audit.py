@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from consilium.attacks.one_run_audit import guess, lower_bound
+from consilium.dp.clip_kinds import Automatic, Clipping, PerLayer, Quantile
 from consilium.dp.clipping import PatientBatch
 from consilium.dp.plan import Plan, View, alone
 from consilium.dp.private_training import privatize
@@ -71,6 +72,13 @@ def test_the_attack_stays_below_the_claim(sampled: float) -> None:
     claimed = replace(CLAIMED, sampling_probability=sampled).epsilon(STEPS, View.OUTSIDER)
 
     assert shown(CLAIMED, sampled) < claimed
+
+
+@pytest.mark.parametrize("kind", [PerLayer(), Automatic(), Quantile(learning_rate=0.5)])
+def test_the_attack_stays_below_the_claim_with_every_kind_of_clipping(kind: Clipping) -> None:
+    plan = replace(CLAIMED, clipping=kind, dimension=CANARIES + 1)
+
+    assert 0.2 < shown(plan) < plan.epsilon(STEPS, View.OUTSIDER)
 
 
 def test_the_attack_sees_something_so_the_test_can_fail() -> None:

@@ -18,16 +18,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from consilium.dp.clip_kinds import Automatic, Flat, PerLayer, Quantile
     from consilium.dp.clipping import PatientBatch
     from consilium.dp.conversion import converted
     from consilium.dp.private_training import Goal, plan_for, privatize
     from consilium.dp.watchdog import Watchdog
 
-__all__ = ["Goal", "PatientBatch", "Watchdog", "converted", "plan_for", "privatize"]
+__all__ = [
+    "Automatic",
+    "Flat",
+    "Goal",
+    "PatientBatch",
+    "PerLayer",
+    "Quantile",
+    "Watchdog",
+    "converted",
+    "plan_for",
+    "privatize",
+]
 
 _MODULES: Final = {
+    "Automatic": "clip_kinds",
+    "Flat": "clip_kinds",
     "Goal": "private_training",
     "PatientBatch": "clipping",
+    "PerLayer": "clip_kinds",
+    "Quantile": "clip_kinds",
     "Watchdog": "watchdog",
     "converted": "conversion",
     "plan_for": "private_training",
