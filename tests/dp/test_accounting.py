@@ -127,6 +127,21 @@ def test_the_same_runs_cost_less_today(
     assert epsilon(event, delta) == pytest.approx(pld, abs=0.01)
 
 
+def test_the_ten_epochs_of_deepee_are_reproduced_and_priced() -> None:
+    """Its test: 50,000 records in batches of 200, noise 1, delta 1e-5, epsilon 1.30 after ten.
+
+    That is the Gaussian limit of Bu et al. 2020 for batches of one size (arXiv:1911.11607),
+    which is no bound; for Poisson samples there is one, and it is lower.
+    """
+    event = training(200 / 50_000, 1.0, 2500)
+    spread = math.e * stats.norm.cdf(1.5) + 3 * stats.norm.cdf(-0.5) - 2
+    limit = gaussian_epsilon(1 / (0.004 * math.sqrt(2 * 2500 * spread)), 1e-5)
+
+    assert limit == pytest.approx(1.30, abs=0.01)
+    assert epsilon(event, 1e-5) == pytest.approx(1.059, abs=0.001)
+    assert epsilon(event, 1e-5, "rdp") == pytest.approx(1.313, abs=0.001)
+
+
 # -- Against closed forms and integrals -----------------------------------------------
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from consilium.dp.bookkeeping import booked, records_at_once
 from consilium.dp.clip_kinds import Clip
 from consilium.dp.clipping import PatientBatch, add_patients, clipped_sum, why_not_booked
+from consilium.dp.layer_rules import Convolution, Product
 from consilium.dp.norm_book import Budget, Method, Sums
 from consilium.dp.per_patient import Chunk, Objective
 from consilium.learning.models import registry
@@ -291,6 +292,24 @@ def test_frozen_parameters_take_no_part() -> None:
 
     assert found.shape == (4 + 4 + 216 + 3,)
     assert_exact(found, loop(model, batch))
+
+
+def test_gradients_of_frozen_parameters_are_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Widened(convolutional())
+    frozen = ("model.0.weight", "model.3.weight", "model.5.weight")
+    for name in frozen:
+        model.get_parameter(name).requires_grad = False
+    batch = batch_of(COUNTS, (1, 9, 9))
+    expected = loop(model, batch)
+
+    def never(*_: object) -> Tensor:
+        raise AssertionError("a frozen weight's gradient")
+
+    for rule in (Convolution, Product):
+        for form in ("gradients", "squares", "weighted"):
+            monkeypatch.setattr(rule, form, never)
+
+    assert_exact(found_by(model, batch, Budget()), expected)
 
 
 class Twice(nn.Module):
