@@ -25,8 +25,8 @@ import torch.nn.functional as F  # noqa: N812 - the name that readers of PyTorch
 from torch import Tensor, nn
 
 from consilium.dp.clipping import PatientBatch, clipped_sum, why_not_booked
-from consilium.dp.norm_book import Sums
 from consilium.dp.per_patient import Chunk, Objective, looped, vmapped
+from consilium.dp.sums import Sums
 from consilium.learning.models import registry
 
 HERE = Path(__file__).parent

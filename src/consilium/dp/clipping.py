@@ -21,9 +21,9 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from consilium.dp.bookkeeping import booked, records_at_once
 from consilium.dp.conformity import require
-from consilium.dp.norm_book import Budget, Sums
+from consilium.dp.norm_book import Budget, Unrouted
 from consilium.dp.per_patient import Chunk, Objective, PerRecordLoss, looped, vmapped
-from consilium.dp.routing import Unrouted
+from consilium.dp.sums import Sums
 
 _SLACK: Final = 1e-4  # of the clip norm, for the float32 rounding of two sums
 _MOST: Final = 384  # clip norms; 2 sums * 2 roundings * 2**-24 * 384 < 0.92 of the slack
