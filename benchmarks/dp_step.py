@@ -26,8 +26,8 @@ from torch import Tensor, nn
 
 from consilium.dp.clip_kinds import Clip
 from consilium.dp.clipping import PatientBatch, clipped_sum, why_not_booked
-from consilium.dp.norm_book import Sums
 from consilium.dp.per_patient import Chunk, Objective, looped, vmapped
+from consilium.dp.sums import Sums
 from consilium.learning.models import registry
 
 HERE = Path(__file__).parent

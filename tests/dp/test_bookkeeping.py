@@ -11,14 +11,17 @@ import torch.nn.functional as F  # noqa: N812 - the name that readers of PyTorch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from consilium.dp.bookkeeping import booked, records_at_once
 from consilium.dp.clip_kinds import Clip
 from consilium.dp.clipping import PatientBatch, add_patients, clipped_sum, why_not_booked
 from consilium.dp.layer_rules import Convolution, Product
-from consilium.dp.norm_book import Budget, Method, Sums
+from consilium.dp.norm_book import Budget, Method
 from consilium.dp.per_patient import Chunk, Objective
+from consilium.dp.sums import Sums
 from consilium.learning.models import registry
+from consilium.learning.models.standardised_convolution import StandardisedConv2d
 
 torch.set_num_threads(1)
 
@@ -123,6 +126,44 @@ class Along(nn.Module):
         return outputs.transpose(*self.axes)
 
 
+class Gained(nn.Module):
+    """A convolution whose weight and bias are made of parameters, of which one makes both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, 4, 3, 3))
+        self.gain = nn.Parameter(torch.rand(3, 1, 1, 1))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return F.conv2d(inputs, self.gain * self.weight, self.gain.flatten().square())
+
+
+class Thirds(nn.Module):
+    """Linear layers whose weights are parts of one parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(9, 6))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        first, second, third = self.weight.chunk(3)
+        return F.linear(inputs, first) * F.linear(inputs, second) + F.linear(inputs, third)
+
+
+class Attention(nn.Module):
+    """Attention of a sequence to itself, or to its mirror image."""
+
+    def __init__(self, *, mirrored: bool = False, **settings: bool) -> None:
+        super().__init__()
+        self.layer = nn.MultiheadAttention(6, 2, batch_first=True, **settings)
+        self.mirrored = mirrored
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        other = inputs.flip(1) if self.mirrored else inputs
+        outputs: Tensor = self.layer(inputs, other, other)[0]
+        return outputs
+
+
 FLAT, LINE, IMAGE, VOLUME = (6,), (4, 9), (4, 7, 6), (2, 5, 4, 5)
 LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "linear": (lambda: nn.Linear(6, 5), FLAT),
@@ -156,6 +197,17 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "embedding": (lambda: Indices(nn.Embedding(11, 5)), FLAT),
     "embedding of images, padded": (lambda: Indices(nn.Embedding(5, 3, padding_idx=0)), IMAGE),
     "embedding padded from the end": (lambda: Indices(nn.Embedding(5, 3, padding_idx=-1)), LINE),
+    "a standardised convolution": (lambda: StandardisedConv2d(4, 5, 3, stride=2), IMAGE),
+    "a convolution of made weights": (Gained, IMAGE),
+    "a linear layer with a norm of its own": (lambda: weight_norm(nn.Linear(6, 5)), FLAT),
+    "parts of one weight": (Thirds, FLAT),
+    "attention": (Attention, (3, 6)),
+    "attention without bias": (lambda: Attention(bias=False), (3, 6)),
+    "attention to another sequence": (lambda: Attention(mirrored=True), (5, 6)),
+    "a transformer": (
+        lambda: nn.TransformerEncoderLayer(6, 2, 8, dropout=0.0, batch_first=True),
+        (4, 6),
+    ),
     "group norm": (lambda: nn.GroupNorm(2, 4), IMAGE),
     "group norm of volumes": (lambda: nn.GroupNorm(1, 2), VOLUME),
     "layer norm": (lambda: nn.LayerNorm(9), LINE),
@@ -210,7 +262,7 @@ def test_a_model_of_the_registry_is_that_of_a_loop(name: str) -> None:
     assert_exact(found_by(model, batch, Budget()), loop(model, batch))
 
 
-@pytest.mark.parametrize("name", [name for name in registry.NAMES if name != "nf-resnet"])
+@pytest.mark.parametrize("name", registry.NAMES)
 def test_a_model_of_the_registry_is_booked(name: str) -> None:
     shape = SHAPES.get(name, (1, 28, 28))
     model = registry.build(name, shape=shape, classes=3, seed=0)
@@ -470,18 +522,6 @@ def test_no_patient_of_any_scale_exceeds_the_clip_norm(method: Method | None) ->
 # -- What has no rule -----------------------------------------------------------------
 
 
-class Gained(nn.Module):
-    """A convolution whose weights are made of parameters."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(3, 4, 3, 3))
-        self.gain = nn.Parameter(torch.ones(3, 1, 1, 1))
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return F.conv2d(inputs, self.gain * self.weight)
-
-
 class Hidden(torch.autograd.Function):
     """Multiplies, out of sight of the functions of torch."""
 
@@ -512,24 +552,18 @@ class Obscure(nn.Module):
         return apply(inputs, self.scale)
 
 
-class Attention(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.MultiheadAttention(6, 2, batch_first=True)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        outputs: Tensor = self.layer(inputs, inputs, inputs, need_weights=False)[0]
-        return outputs
-
-
 FALLING_BACK: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
-    "made weights": (Gained, IMAGE, "'model.0.gain' is used by mul"),
-    "a function of its own": (Obscure, FLAT, "'model.0.scale' is used by what has no rule"),
-    "attention": (Attention, (3, 6), "in_proj_weight' is used by what has no rule"),
+    "a slope": (nn.PReLU, FLAT, "'model.0.weight' is used by prelu"),
+    "a function of its own": (Obscure, FLAT, "'model.0.scale' is used by custom_function"),
+    "attention with keys of its own": (
+        lambda: Attention(add_bias_kv=True),
+        (3, 6),
+        "an attention with bias_k, bias_v",
+    ),
     "batch norm of public statistics": (
         lambda: nn.BatchNorm2d(4).eval(),
         IMAGE,
-        "'model.0.weight' is used by what has no rule",
+        "'model.0.weight' is used by batch_norm",
     ),
     "one-sided padding": (lambda: nn.Conv2d(4, 3, 2, padding="same"), IMAGE, "one side more"),
 }

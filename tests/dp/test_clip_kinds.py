@@ -11,12 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from consilium.dp.bookkeeping import booked
 from consilium.dp.clip_kinds import FLAT, Automatic, Clip, Counted, Flat, PerLayer, Quantile, Rule
 from consilium.dp.clipping import PatientBatch, add_patients, sum_of_patients
-from consilium.dp.norm_book import Budget, Method, Sums
+from consilium.dp.norm_book import Budget, Method
 from consilium.dp.per_patient import Chunk, Objective, looped, vmapped
+from consilium.dp.sums import Sums
 from consilium.errors import ConfigError
 
 torch.set_num_threads(1)
@@ -141,6 +143,20 @@ def test_book_keeping_is_the_oracle(kind: str, method: Method) -> None:
         assert booked(objective, chunk, sums, clip=clip, budget=Budget(method=method))
 
     assert_exact(sum_by(engine, kind), oracle(network(), chunk_of(9), kind))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", ["flat", "per layer", "automatic", "quantile"])
+def test_weights_that_are_made_are_clipped_by_their_parameters(kind: str, method: Method) -> None:
+    model, chunk = network(), chunk_of(9)
+    model[0] = weight_norm(model[0])
+    clip = Clip(BOUND, KINDS[kind])
+    objective = Objective(model, loss)
+    sums = Sums(objective.trained(), clip.marks)
+
+    assert booked(objective, chunk, sums, clip=clip, budget=Budget(method=method))
+
+    assert_exact(sums.bounded(math.inf, torch.float64), oracle(model, chunk, kind))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -21,9 +21,10 @@ from torch.func import functional_call, vmap
 from torch.overrides import TorchFunctionMode
 
 from consilium.dp.clip_kinds import Clip
-from consilium.dp.norm_book import Budget, NormBook, Sums
+from consilium.dp.norm_book import Budget, NormBook, Unrouted
 from consilium.dp.per_patient import Chunk, Objective
-from consilium.dp.routing import Router, Unrouted
+from consilium.dp.routing import Router
+from consilium.dp.sums import Sums
 
 _UNKNOWN: Final = 8  # records in a microbatch where the largest map could not be found
 
@@ -42,10 +43,11 @@ def booked(objective: Objective, chunk: Chunk, sums: Sums, *, clip: Clip, budget
         with Router(book):
             losses = vmap(objective)(chunk.inputs, chunk.labels, chunk.weights)
         if losses.requires_grad:
-            left = torch.autograd.grad(losses.sum(), list(trained), allow_unused=True)
-            for name, gradient in zip(trained.values(), left, strict=True):
+            wanted = [book.anchor, *trained]
+            _, *left = torch.autograd.grad(losses.sum(), wanted, allow_unused=True)
+            for parameter, gradient in zip(trained, left, strict=True):
                 if gradient is not None:
-                    raise Unrouted(f"parameter {name!r} is used by what has no rule")
+                    raise Unrouted(f"{book.named(parameter)} is used by {book.user(parameter)}")
     with torch.no_grad():
         return book.settle(sums, clip, chunk.present)
 

@@ -22,7 +22,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from consilium.dp.bookkeeping import booked, records_at_once
 from consilium.dp.clip_kinds import Clip
 from consilium.dp.conformity import require
-from consilium.dp.norm_book import Budget, Sums
+from consilium.dp.norm_book import Budget, Unrouted
 from consilium.dp.per_patient import (
     Chunk,
     Objective,
@@ -31,7 +31,7 @@ from consilium.dp.per_patient import (
     uncompiled,
     vmapped,
 )
-from consilium.dp.routing import Unrouted
+from consilium.dp.sums import Sums
 from consilium.dp.team import ALONE, Team
 from consilium.errors import PrivacyError
 

@@ -24,8 +24,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that readers of PyTorch know
 from torch import Tensor
 
-_PATCH_BYTES: Final = 1 << 18  # of one patient's patches, up to which they are laid out
-_LAID_OUT: Final = 1 << 23  # bytes of all patients' patches
+# How many patients' gradients are one call of the library's, as measured on CPUs: a call for
+# each is slow where its maps are small, and one for all where its groups are many.
+_AT_ONCE: Final = 1 << 17  # values of their larger map
+_MOST_AT_ONCE: Final = 16
+_LARGE_MAP: Final = 1 << 14  # values of one patient's, above which a call takes only that one
+_LARGE_KERNEL: Final = 1 << 17  # values, above which it does so too
 _PIECE: Final = 1 << 12  # values whose squares are added in their own precision
 
 Squares: TypeAlias = tuple[Tensor, Tensor]  # squares of norms and their doubt, (patients,) float64
@@ -41,6 +45,7 @@ class Work:
     ghost: int
     ghost_bytes: int
     weighted: int
+    calls: int = 1  # of the library, for the direct form
 
 
 class Rule(Protocol):
@@ -200,15 +205,13 @@ class Convolution:
         return found
 
     def gradients(self, inputs: Tensor, outputs: Tensor, weight: Tensor) -> Tensor:
-        """Returns each patient's gradient, shape (patients, *weight.shape)."""
-        few = min(_PATCH_BYTES * len(inputs), _LAID_OUT)
-        if self._is_pointwise(weight) or self._patch_bytes(inputs, outputs, weight) <= few:
-            patches, coarse = self._laid_out(inputs, outputs, weight)
-            return torch.matmul(coarse, patches.mT).reshape(-1, *weight.shape)
-        found = weight.new_empty(len(inputs), *weight.shape)
-        for row, left, right in zip(found, inputs, outputs, strict=True):
-            row.copy_(self._library(left, right, weight))
-        return found
+        """Returns each patient's gradient, shape (patients, *weight.shape).
+
+        Several patients are one convolution of the library's, whose groups are theirs.
+        """
+        count = self._at_once(inputs, outputs, weight)
+        parts = zip(torch.split(inputs, count), torch.split(outputs, count), strict=True)
+        return torch.cat([self._side_by_side(*part, weight) for part in parts])
 
     def weighted(self, inputs: Tensor, outputs: Tensor, weight: Tensor, by: Tensor) -> Tensor:
         """Returns the sum of the gradients times `by` (patients,), shape of the weight."""
@@ -252,6 +255,7 @@ class Convolution:
             ghost=pairs * (pixels**2 * fine.shape[2] + places**2 * coarse.shape[2] + summing),
             ghost_bytes=3 * pairs * self.groups * max(pixels, places) ** 2 * weight.itemsize,
             weighted=direct,
+            calls=math.ceil(patients / self._at_once(inputs, outputs, weight)),
         )
 
     def _arguments(self) -> tuple[object, ...]:
@@ -269,11 +273,33 @@ class Convolution:
 
     def _library(self, inputs: Tensor, outputs: Tensor, weight: Tensor) -> Tensor:
         """Returns the weight gradient of all rows together, by the library's own kernel."""
+        return self._weight_gradient(inputs, outputs, weight, self.groups)
+
+    def _side_by_side(self, inputs: Tensor, outputs: Tensor, weight: Tensor) -> Tensor:
+        """Returns the gradients of a few patients: their channels lie next to each other."""
+        patients = len(inputs)
+        left, right = (maps.transpose(0, 1).flatten(1, 2) for maps in (inputs, outputs))
+        shape = (patients * weight.shape[0], *weight.shape[1:])
+        form = weight.new_empty(1).expand(shape)  # of which nothing but the shape matters
+        found = self._weight_gradient(left, right, form, patients * self.groups)
+        return found.reshape(patients, *weight.shape)
+
+    def _weight_gradient(
+        self, inputs: Tensor, outputs: Tensor, weight: Tensor, groups: int
+    ) -> Tensor:
         mask = [False, True, False]
+        arguments = (*self._arguments()[:-1], groups)
         found: Tensor = torch.ops.aten.convolution_backward(
-            outputs, inputs, weight, None, *self._arguments(), mask
+            outputs, inputs, weight, None, *arguments, mask
         )[1]
         return found
+
+    def _at_once(self, inputs: Tensor, outputs: Tensor, weight: Tensor) -> int:
+        """Returns how many patients one call takes: one, if their maps or the kernel are large."""
+        largest = max(1, inputs[:1].numel(), outputs[:1].numel())
+        if weight.numel() > _LARGE_KERNEL or largest > _LARGE_MAP:
+            return 1
+        return min(_MOST_AT_ONCE, _AT_ONCE // largest)
 
     # -- Gram matrices
 
@@ -292,50 +318,6 @@ class Convolution:
         places = math.isqrt(gram[0].numel())
         parted = gram.reshape(patients, self.groups, rows, rows, places, places)
         return parted.transpose(3, 4).reshape(patients, self.groups, rows * places, rows * places)
-
-    # -- Patches
-
-    def _is_pointwise(self, weight: Tensor) -> bool:
-        """Whether patches are pixels, so that laying them out copies nothing."""
-        return all(side == 1 for side in (*weight.shape[2:], *self.stride)) and not any(
-            self.padding
-        )
-
-    def _patch_bytes(self, inputs: Tensor, outputs: Tensor, weight: Tensor) -> int:
-        coarse = self._roles(inputs, outputs)[1]
-        places = coarse.numel() // max(1, coarse.shape[2])
-        return places * self.groups * weight[0].numel() * weight.itemsize
-
-    def _laid_out(self, inputs: Tensor, outputs: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns patches (patients, groups, values, places), and what multiplies them."""
-        fine, coarse = self._roles(inputs, outputs)
-        patients, rows, channels, *sides = coarse.shape
-        cut = self._cut(fine.flatten(0, 1), sides, weight.shape[2:])
-        directions = len(sides)
-        cut = cut.view(patients, rows, self.groups, -1, *cut.shape[2:])
-        order = (0, 2, 3, *range(4 + directions, 4 + 2 * directions), 1, *range(4, 4 + directions))
-        patches = cut.permute(order).reshape(
-            patients, self.groups, weight[0].numel(), rows * math.prod(sides)
-        )
-        split = coarse.reshape(patients, rows, self.groups, channels // self.groups, -1)
-        return patches, split.permute(0, 2, 3, 1, 4).flatten(3)
-
-    def _cut(self, fine: Tensor, places: list[int], kernel: torch.Size) -> Tensor:
-        """Returns a view (rows, channels, *places, *kernel) of the padded map."""
-        margins: list[int] = []
-        for axis in reversed(range(len(kernel))):
-            spread = (kernel[axis] - 1) * self.dilation[axis] + 1
-            reach = (places[axis] - 1) * self.stride[axis] + spread
-            end = reach - fine.shape[2 + axis] - self.padding[axis]  # below 0: no patch gets there
-            margins += [self.padding[axis], end]
-        padded = F.pad(fine, margins) if any(margins) else fine
-        steps = [at * by for at, by in zip(padded.stride()[2:], self.stride, strict=True)]
-        apart = [at * by for at, by in zip(padded.stride()[2:], self.dilation, strict=True)]
-        return padded.as_strided(
-            (*padded.shape[:2], *places, *kernel),
-            (*padded.stride()[:2], *steps, *apart),
-            padded.storage_offset(),
-        )
 
 
 # -- Shared ---------------------------------------------------------------------------

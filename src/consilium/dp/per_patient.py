@@ -22,7 +22,7 @@ from torch.func import functional_call, grad, vmap
 
 from consilium.dp.clip_kinds import Clip
 from consilium.dp.layer_rules import squared_norms
-from consilium.dp.norm_book import Sums
+from consilium.dp.sums import Sums
 
 PerRecordLoss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """Outputs (n, ...) and labels (n,) to losses (n,)."""

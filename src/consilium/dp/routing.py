@@ -8,10 +8,15 @@ the weight's in a `NormBook`. The model is not touched, and other threads are no
 The forward pass runs under `vmap` over patients. So which axis belongs to patients is known
 and not guessed from shapes, and no layer can carry one patient's data into another's gradient.
 
+A weight may be made of trained parameters before it is used, as a standardised one is, or a
+third of a projection for attention: functions of parameters alone run as they are, and the
+book takes a made weight's gradient back to what it was made of.
+
 Guarantees: a use of a trained parameter that has no rule here raises `Unrouted`, or leaves a
 gradient for that parameter itself, which the caller must look for: never silently wrong.
 """
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, cast, final
@@ -22,6 +27,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.overrides import TorchFunctionMode
 
+from consilium.dp.attention import Attention
 from consilium.dp.layer_rules import Convolution
 from consilium.dp.layers import (
     ConvolutionLayer,
@@ -33,12 +39,7 @@ from consilium.dp.layers import (
     Saved,
     Use,
 )
-from consilium.dp.norm_book import NormBook
-
-
-class Unrouted(Exception):
-    """A trained parameter is used in a way that has no rule; the message names both."""
-
+from consilium.dp.norm_book import NormBook, Unrouted
 
 # -- Functions of autograd ------------------------------------------------------------
 
@@ -57,9 +58,11 @@ class _Entering(Function):
 
     @staticmethod
     def forward(
-        ctx: _Context, layer: Layer, inputs: Tensor, weight: Tensor, bias: Tensor | None
+        ctx: _Context, layer: Layer, inputs: Tensor, anchor: Tensor, *rest: Tensor
     ) -> Tensor:
-        """Returns the layer's output."""
+        """Returns the layer's output; `anchor` is what the backward pass is for."""
+        del anchor
+        weight, bias = rest
         output, saved = layer.forward(inputs, weight, bias)
         ctx.layer = layer
         ctx.save_for_backward(*saved)
@@ -71,7 +74,7 @@ class _Entering(Function):
         with torch.autocast(outputs.device.type, enabled=False):
             needed = ctx.needs_input_grad[1]
             gradient = ctx.layer.backward(outputs, ctx.saved_tensors, needed=needed)
-        return None, gradient, None, None
+        return None, gradient, None, None, None
 
 
 @final
@@ -79,9 +82,9 @@ class _PerPatient(Function):
     """A layer of one patient: `vmap` turns it into the layer over all patients."""
 
     @staticmethod
-    def forward(layer: Layer, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(layer: Layer, inputs: Tensor, *rest: Tensor) -> Tensor:
         """Refuses: without a patient axis there is nothing to keep apart."""
-        del inputs, weight, bias
+        del inputs, rest
         raise Unrouted(f"{type(layer).__name__} is applied to a constant")
 
     @staticmethod
@@ -94,7 +97,7 @@ class _PerPatient(Function):
     ) -> tuple[Tensor, int]:
         """Returns the layer's output over all patients, who are its first axis."""
         del info
-        if in_dims[1] is None or in_dims[2] is not None:
+        if in_dims[1] is None or any(dim is not None for dim in in_dims[2:]):
             raise Unrouted(f"{type(layer).__name__} is applied to a constant, or by one")
         apply = cast("Callable[..., Tensor]", _Entering.apply)
         return apply(layer, inputs.movedim(in_dims[1], 0), *rest), 0
@@ -262,12 +265,15 @@ class Router(TorchFunctionMode):
         """Returns what `func` returns, through a layer if it uses a trained parameter."""
         del types
         given = dict(kwargs or {})
-        used = self._trained((*args, *given.values()))
+        values = (*args, *given.values())
+        used = self._used(values)
         if not used:
             return func(*args, **given)
+        if func is F.multi_head_attention_forward:
+            return self._attended(args, given)
         route = _ROUTES.get(func)
         if route is None:
-            return self._unchanged(func(*args, **given), func, used[0])
+            return self._made(func(*args, **given), func, used, values)
         given.update(zip(route.names, args, strict=False))
         return self._routed(route, _Call(given, self._book), used)
 
@@ -276,30 +282,63 @@ class Router(TorchFunctionMode):
             call = replace(call, given={"output_padding": 0, **call.given})
         inputs, weight, bias = (call.tensor(name) for name in ("input", "weight", "bias"))
         if inputs is None or weight is None:
-            raise Unrouted(f"{self._book.names[used[0]]} is used without input or weight")
-        made = [one for one in (weight, bias) if one is not None and one not in self._book.names]
-        if any(one.requires_grad for one in made):
-            raise Unrouted(f"{self._book.names[used[0]]} is used along with a made weight")
+            raise Unrouted(f"{self._book.named(used[0])} is used without input or weight")
+        for one in (weight, bias):
+            if one is not None and one.requires_grad and not self._book.holds(one):
+                raise Unrouted(f"{self._book.named(used[0])} is used along with a made weight")
         layer = route.build(call, inputs)
         for parameter in used:
             self._book.announce(parameter)
         apply = cast("Callable[..., Tensor]", _PerPatient.apply)
-        return apply(layer, inputs, weight, bias)
+        # detached: autograd must not walk into what made a weight, the book does that by itself
+        return apply(layer, inputs, self._book.anchor, weight.detach(), _detached(bias))
 
-    def _trained(self, values: Iterable[object]) -> list[Tensor]:
-        """Returns the trained parameters among arguments, and in lists among them."""
+    def _attended(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
+        call = Attention(_ATTENTION.bind(*args, **kwargs).arguments)
+        reason = call.unsupported()
+        if reason is not None:
+            raise Unrouted(reason)
+        with self:
+            return call()
+
+    def _used(self, values: Iterable[object]) -> list[Tensor]:
+        """Returns trained parameters and what is made of them, among arguments and in lists."""
         found = []
         for value in values:
-            if isinstance(value, Tensor) and value in self._book.names:
+            if isinstance(value, Tensor) and self._book.holds(value):
                 found.append(value)
             elif isinstance(value, list | tuple):
-                found += self._trained(value)
+                found += self._used(value)
         return found
 
-    def _unchanged(self, result: object, func: Callable[..., object], used: Tensor) -> object:
-        """Returns a result that bears no gradient, such as a shape."""
-        parts = result if isinstance(result, list | tuple) else [result]
-        if any(isinstance(part, Tensor) and part.requires_grad for part in parts):
-            name = getattr(func, "__name__", str(func))
-            raise Unrouted(f"parameter {self._book.names[used]!r} is used by {name}")
+    def _made(
+        self,
+        result: object,
+        func: Callable[..., object],
+        used: list[Tensor],
+        values: Iterable[object],
+    ) -> object:
+        """Returns a result, noted as made of parameters where no patient is in it.
+
+        One of patients may still be right, as where only a shape is used: whether it leaves a
+        gradient for the parameter shows in the end.
+        """
+        if any(_is_of_patients(value) for value in values):
+            self._book.suspect(used, getattr(func, "__name__", str(func)))
+            return result
+        for part in result if isinstance(result, list | tuple) else [result]:
+            if isinstance(part, Tensor) and part.requires_grad:
+                self._book.note(part, used)
         return result
+
+
+_ATTENTION: Final = inspect.signature(F.multi_head_attention_forward)
+
+
+def _detached(value: Tensor | None) -> Tensor | None:
+    return None if value is None else value.detach()
+
+
+def _is_of_patients(value: object) -> bool:
+    """Whether a value differs between patients: `vmap` knows."""
+    return isinstance(value, Tensor) and torch._C._functorch.is_batchedtensor(value)
