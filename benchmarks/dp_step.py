@@ -5,17 +5,22 @@
 
 Every way runs in turn with the non-private step (forward and backward at the same batch), and
 what is written down is the ratio of medians of CPU time. Noise and the optimiser's step are not
-in it. Memory is the growth of the process's peak over its size before the first step, each way
-in a process of its own. Writes benchmarks/out/dp_step.json.
+in it, except in `whole`, which is beside `plain-whole`: forward, backward and the optimiser.
+Memory is the growth of the process's peak over its size before the first step, each way in a
+process of its own. Opacus takes part where it is installed (the extra `bench`). With `--rest`
+instead: noise and optimiser beside a step of ResNet-18 at 224 pixels and batch 64, and seconds
+to price 30,000 steps. Writes benchmarks/out/dp_step.json.
 """
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,15 +29,20 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that readers of PyTorch know
 from torch import Tensor, nn
 
+from consilium.dp.accounting import epsilon, poisson_gaussian
 from consilium.dp.clip_kinds import Clip
 from consilium.dp.clipping import PatientBatch, clipped_sum, why_not_booked
 from consilium.dp.per_patient import Chunk, Objective, looped, vmapped
+from consilium.dp.plan import Plan, alone
+from consilium.dp.private_training import Goal, Parts, PrivateTraining, plan_for
 from consilium.dp.sums import Sums
+from consilium.keystream import KEY_BYTES, Keystream
 from consilium.learning.models import registry
 
+Loss = Callable[[Tensor, Tensor], Tensor]
 HERE = Path(__file__).parent
 CLIP = 1.0
-WAYS = ("plain", "ours", "vmap", "loop", "opacus")
+WAYS = ("plain", "ours", "vmap", "loop", "opacus", "opacus-ghost", "plain-whole", "whole")
 
 # -- Models ---------------------------------------------------------------------------
 
@@ -167,26 +177,91 @@ def step_of(way: str, row: str) -> Callable[[], object]:
         "ours": lambda: lambda: clipped_sum(model, loss, batch, l2_clip_norm=CLIP),
         "vmap": lambda: unbooked(vmapped),
         "loop": lambda: unbooked(looped, records=1),
-        "opacus": lambda: opacus(model, lambda: loss(model(inputs), labels)),
+        "opacus": lambda: opacus(model, loss, inputs, labels),
+        "opacus-ghost": lambda: opacus_ghost(model, loss, inputs, labels),
+        "plain-whole": lambda: plain_whole(model, plain),
+        "whole": lambda: whole(model, loss, batch),
     }[way]()
 
 
-def opacus(model: nn.Module, losses: Callable[[], Tensor]) -> Callable[[], object]:
-    """Returns the step of Opacus by hooks, where that is installed."""
+def plain_whole(model: nn.Module, plain: Callable[[], object]) -> Callable[[], object]:
+    """Returns forward, backward and the step of the optimiser."""
+    optimiser = torch.optim.SGD(model.parameters(), lr=1e-6)
+
+    def step() -> object:
+        plain()
+        optimiser.step()
+        return None
+
+    return step
+
+
+def whole(model: nn.Module, loss: Loss, batch: PatientBatch) -> Callable[[], object]:
+    """Returns a private step: draw, clip, noise, divide, move; nearly every patient is drawn."""
+    count = len(batch.labels)
+    goal = Goal(epsilon=50.0, delta=1e-3, expected_batch=count * (1 - 1e-9), steps=1000)
+    plan = plan_for(model, batch, goal)
+    optimiser = torch.optim.SGD(model.parameters(), lr=1e-6)
+    parts = Parts(model=model, loss=loss, records=batch, plan=plan, optimiser=optimiser)
+    return PrivateTraining(parts).step
+
+
+class Criterion(nn.Module):
+    """A loss as Opacus wants it: with a reduction that it may change."""
+
+    def __init__(self, loss: Loss) -> None:
+        super().__init__()
+        self.loss, self.reduction = loss, "mean"
+
+    def forward(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        losses = self.loss(outputs, labels)
+        return losses if self.reduction == "none" else losses.mean()
+
+
+SETTINGS = {"noise_multiplier": 0.0, "max_grad_norm": CLIP, "expected_batch_size": 1}
+
+
+def opacus(model: nn.Module, loss: Loss, inputs: Tensor, labels: Tensor) -> Callable[[], object]:
+    """Returns the step of Opacus by hooks."""
     from opacus import GradSampleModule  # noqa: PLC0415 - not a dependency
     from opacus.optimizers import DPOptimizer  # noqa: PLC0415 - not a dependency
 
     hooked = GradSampleModule(model)
-    optimiser = DPOptimizer(
-        torch.optim.SGD(hooked.parameters(), lr=0.0),
-        noise_multiplier=0.0,
-        max_grad_norm=CLIP,
-        expected_batch_size=1,
-    )
+    optimiser = DPOptimizer(torch.optim.SGD(hooked.parameters(), lr=0.0), **SETTINGS)
 
     def step() -> object:
         optimiser.zero_grad()
-        losses().mean().backward()
+        loss(hooked(inputs), labels).mean().backward()
+        optimiser.pre_step()
+        return None
+
+    return step
+
+
+def opacus_ghost(
+    model: nn.Module, loss: Loss, inputs: Tensor, labels: Tensor
+) -> Callable[[], object]:
+    """Returns the step of Opacus by ghost norms and a second backward pass."""
+    from opacus.grad_sample import (  # noqa: PLC0415 - not a dependency
+        GradSampleModuleFastGradientClipping,
+    )
+    from opacus.optimizers import (  # noqa: PLC0415 - not a dependency
+        DPOptimizerFastGradientClipping,
+    )
+    from opacus.utils.fast_gradient_clipping_utils import (  # noqa: PLC0415 - not a dependency
+        DPLossFastGradientClipping,
+    )
+
+    hooked = GradSampleModuleFastGradientClipping(
+        model, max_grad_norm=CLIP, use_ghost_clipping=True
+    )
+    plain = torch.optim.SGD(hooked.parameters(), lr=0.0)
+    optimiser = DPOptimizerFastGradientClipping(plain, **SETTINGS)
+    criterion = DPLossFastGradientClipping(hooked, optimiser, Criterion(loss))
+
+    def step() -> object:
+        optimiser.zero_grad()
+        criterion(hooked(inputs), labels).backward()
         optimiser.pre_step()
         return None
 
@@ -198,16 +273,8 @@ def opacus(model: nn.Module, losses: Callable[[], Tensor]) -> Callable[[], objec
 
 def seconds(row: str, ways: list[str], repeats: int) -> dict[str, float]:
     """Returns the median CPU time of each way, its runs in turn with all others'."""
-    steps = {way: step_of(way, row) for way in ways}
-    times: dict[str, list[float]] = {way: [] for way in ways}
-    for step in steps.values():
-        step()
-    for _ in range(repeats):
-        for way, step in steps.items():
-            start = time.process_time()
-            step()
-            times[way].append(time.process_time() - start)
-    return {way: statistics.median(found) for way, found in times.items()}
+    found = medians([step_of(way, row) for way in ways], repeats)
+    return dict(zip(ways, found, strict=True))
 
 
 def peak_growth(row: str, way: str) -> float:
@@ -247,29 +314,103 @@ def measured(row: str, ways: list[str], repeats: int) -> dict[str, object]:
         "batch": count,
         "falls_back": why_not_booked(build(), loss, batch),
         "cpu_seconds": {way: round(value, 4) for way, value in times.items()},
-        "time_ratio": {way: round(value / times["plain"], 2) for way, value in times.items()},
+        "time_ratio": {way: round(value / beside(way, times), 2) for way, value in times.items()},
         "peak_mib": {way: round(value, 1) for way, value in peaks.items()},
         "peak_ratio": {way: round(value / peaks["plain"], 2) for way, value in peaks.items()},
     }
 
 
+def rest(repeats: int) -> dict[str, object]:
+    """Returns what a private step does besides clipping, and what pricing a long training takes."""
+    torch.manual_seed(0)
+    model = resnet18(3)
+    inputs, labels = torch.randn(64, 3, 224, 224), torch.randint(0, 5, (64,))
+    dimension = sum(p.numel() for p in model.parameters())
+    plan = Plan(
+        sampling_probability=0.01,
+        patients=50_000,
+        l2_clip_norm=CLIP,
+        noise_multiplier=1.0,
+        steps=1000,
+        delta=1e-6,
+        dimension=dimension,
+        shares=alone(1),
+        bits=32,
+    )
+    lattice = plan.lattice(plan.shares)
+    optimiser = torch.optim.SGD(model.parameters(), lr=1e-6, momentum=0.9)
+    total = torch.randn(dimension).numpy()
+    parts = [p.numel() for p in model.parameters()]
+
+    def noise_and_step() -> None:
+        noised = lattice.decode(lattice.encode(total, Keystream(os.urandom(KEY_BYTES))))
+        for parameter, part in zip(
+            model.parameters(), torch.from_numpy(noised).split(parts), strict=True
+        ):
+            parameter.grad = part.view_as(parameter)
+        optimiser.step()
+
+    def plain() -> None:
+        model.zero_grad()
+        classified(model(inputs), labels).mean().backward()
+
+    added, step = medians([noise_and_step, plain], repeats)
+    start = time.process_time()
+    price = epsilon(
+        poisson_gaussian(sampling_probability=0.01, noise_multiplier=1.0, steps=30_000), 1e-6, "pld"
+    )
+    return {
+        "coordinates": dimension,
+        "noise_and_optimiser_seconds": round(added, 4),
+        "plain_step_seconds": round(step, 4),
+        "share": round(added / step, 4),
+        "epsilon_of_30000_steps": price,
+        "pricing_seconds": round(time.process_time() - start, 2),
+    }
+
+
+def medians(steps: list[Callable[[], object]], repeats: int) -> list[float]:
+    """Returns the median CPU time of each step, their runs in turn."""
+    times: list[list[float]] = [[] for _ in steps]
+    for step in steps:
+        step()
+    for _ in range(repeats):
+        for step, found in zip(steps, times, strict=True):
+            start = time.process_time()
+            step()
+            found.append(time.process_time() - start)
+    return [statistics.median(found) for found in times]
+
+
+def beside(way: str, times: dict[str, float]) -> float:
+    """Returns the seconds of the non-private step that does as much as `way`."""
+    return times["plain-whole" if way == "whole" else "plain"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=list(ROWS), choices=ROWS)
-    parser.add_argument("--ways", nargs="+", default=list(WAYS[:4]), choices=WAYS)
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rest", action="store_true")
     parser.add_argument("--peak", nargs=2, metavar=("MODEL", "WAY"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.peak:
         print_peak(*asked.peak)
         return
     torch.set_num_threads(asked.threads)
-    ways = [way for way in dict.fromkeys(["plain", *asked.ways]) if way != "opacus"]
-    if "opacus" in asked.ways and find_spec("opacus"):
-        ways.append("opacus")
+    warnings.filterwarnings("ignore", module="opacus|torch.nn.modules.module")  # Opacus' own
+    ways = list(dict.fromkeys(["plain", *asked.ways]))
+    if "whole" in ways:
+        ways = list(dict.fromkeys([*ways, "plain-whole"]))
+    if not find_spec("opacus"):
+        ways = [way for way in ways if not way.startswith("opacus")]
     rows = []
-    for row in asked.models:
+    if asked.rest:
+        rows.append(rest(asked.repeats))
+        print(json.dumps(rows[-1]))
+    for row in [] if asked.rest else asked.models:
         rows.append(measured(row, ways, asked.repeats))
         print(json.dumps(rows[-1]), flush=True)
     facts = {"threads": asked.threads, "machine": platform.machine(), "torch": torch.__version__}
