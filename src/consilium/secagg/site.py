@@ -269,7 +269,7 @@ def _contribute(state: Joined, event: Contribute) -> tuple[Uploaded, tuple[Uploa
     prekeys = None
     if event.next_secret is not None:
         after, prekeys = _prepare(after, plan.round + 1, event.next_secret)
-    upload = Upload(state.site, plan.round, masked.tobytes(), prekeys)
+    upload = Upload(state.site, plan.round, masked.view(np.uint8).data.toreadonly(), prekeys)
     return Uploaded(joined=after, plan=plan), (upload,)
 
 
