@@ -5,7 +5,7 @@ CONSTRAINTS ?= constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-slow check docs bench clean
+.PHONY: help demo test test-slow mutants check docs bench clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /  /'
@@ -18,6 +18,9 @@ test: $(VENV)/.developing  ## the fast lane of the tests
 
 test-slow: $(VENV)/.developing  ## every test
 	$(BIN)/pytest -q -n auto
+
+mutants: $(VENV)/.developing  ## every safeguard removed in turn; a test must fail
+	$(BIN)/python tests/mutants.py
 
 check: $(VENV)/.developing  ## style, types and layers
 	$(BIN)/ruff check .

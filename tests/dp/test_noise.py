@@ -262,6 +262,38 @@ def test_the_sum_of_two_sites_is_within_the_slack_of_one_gaussian() -> None:
     assert worst > 0.1 * rounding_slack(2.5, 2, 1)
 
 
+def convolved(first: dict[int, mpmath.mpf], second: dict[int, mpmath.mpf]) -> dict[int, mpmath.mpf]:
+    sums: dict[int, mpmath.mpf] = {}
+    for (i, a), (j, b) in itertools.product(first.items(), second.items()):
+        sums[i + j] = sums.get(i + j, mpmath.mpf(0)) + a * b
+    return sums
+
+
+@pytest.mark.parametrize("sigma", ["0.8", "1.0", "1.3"])
+@pytest.mark.parametrize("sites", [2, 3, 4])
+def test_the_lemma_holds_to_sixty_digits(sites: int, sigma: str) -> None:
+    """At less noise than is allowed, where the distance from one Gaussian can be seen."""
+    with mpmath.workdps(60):
+        scale = mpmath.mpf(sigma)
+        means = [mpmath.mpf(k) / 7 for k in range(1, sites + 1)]
+        integers = range(-16, 18)
+        pmfs = [
+            dict(zip(integers, rounded_pmf(mean, scale, integers), strict=True)) for mean in means
+        ]
+        total = pmfs[0]
+        for pmf in pmfs[1:]:
+            total = convolved(total, pmf)
+        growth = mpmath.mpf(1)
+        for j in range(1, sites):
+            rate = mpmath.exp(-2 * mpmath.pi**2 * scale**2 * j / (j + 1))
+            growth *= 1 + 2 * sum(rate ** (m * m) for m in range(1, 6))
+
+        off = [abs(total[k] / smooth_density(k - sum(means), sites, scale) - 1) for k in range(3)]
+
+    assert max(off) <= growth - 1
+    assert max(off) > 1e-5 * (growth - 1)
+
+
 def test_one_site_alone_has_no_slack() -> None:
     assert rounding_slack(2.5, 1, 31_000_000) == 0
 
