@@ -269,9 +269,8 @@ def convolved(first: dict[int, mpmath.mpf], second: dict[int, mpmath.mpf]) -> di
     return sums
 
 
-@pytest.mark.parametrize("sigma", ["0.8", "1.0", "1.3"])
-@pytest.mark.parametrize("sites", [2, 3, 4])
-def test_the_lemma_holds_to_sixty_digits(sites: int, sigma: str) -> None:
+@pytest.mark.parametrize(("sites", "sigma"), [(2, "0.8"), (3, "1.0"), (4, "1.3")])
+def test_the_lemma_holds_in_sixty_digits(sites: int, sigma: str) -> None:
     """At less noise than is allowed, where the distance from one Gaussian can be seen."""
     with mpmath.workdps(60):
         scale = mpmath.mpf(sigma)
