@@ -25,7 +25,6 @@ from typing import Final, TypeAlias, final
 import numpy as np
 
 from consilium.errors import LocalProtocolError, OutOfTurn, RemoteProtocolError, RoundAborted
-from consilium.keystream import BLOCK
 from consilium.secagg import shamir
 from consilium.secagg.job import DIGEST_BYTES, SumJob, Vector
 from consilium.secagg.masks import add_masks
@@ -39,11 +38,12 @@ from consilium.secagg.messages import (
     Survivors,
     Upload,
 )
-from consilium.secagg.recovery import TAG_BYTES, ClosedRound, masks_left
+from consilium.secagg.recovery import TAG_BYTES, ClosedRound, MasksLeft, masks_left
 from consilium.secagg.session import Session, check_hello, make_session
 
 MOST_PENDING: Final = 8  # rounds ahead that one site may have prekeys for
 AT_A_TIME: Final = 5  # uploads that are held until they are added
+_NO_MASKS: Final = MasksLeft((), ())
 
 
 # -- States ---------------------------------------------------------------------------
@@ -80,7 +80,7 @@ class Collecting:
 
     ready: Ready
     plan: Plan
-    total: Vector = field(repr=False)
+    total: Vector | None = field(default=None, repr=False)
     new: tuple[memoryview, ...] = field(default=(), repr=False)
     uploaded: frozenset[int] = frozenset()
 
@@ -92,8 +92,8 @@ class Unmasking:
 
     ready: Ready
     closed: ClosedRound
-    total: Vector = field(repr=False)
-    new: tuple[memoryview, ...] = field(default=(), repr=False)
+    total: Vector | None = field(repr=False)
+    new: tuple[memoryview, ...] = field(repr=False)
     openings: Mapping[int, Opening] = field(default_factory=dict[int, Opening])
 
 
@@ -228,7 +228,7 @@ def _start_round(state: Ready, event: StartRound) -> tuple[Collecting, tuple[Pla
     plan = Plan(event.round, members, event.model)
     pending = {number: table for number, table in state.pending.items() if number >= event.round}
     ready = replace(state, pending=pending, done=event.round)
-    return Collecting(ready=ready, plan=plan, total=np.zeros(job.length, job.word)), (plan,)
+    return Collecting(ready=ready, plan=plan), (plan,)
 
 
 def _on_upload(state: Collecting, upload: Upload) -> Collecting:
@@ -243,21 +243,23 @@ def _on_upload(state: Collecting, upload: Upload) -> Collecting:
         ready = _with_prekeys(ready, upload.prekeys)
     total, held = state.total, state.new
     if len(held) == AT_A_TIME:
-        total, held = _added(total, held), ()
+        total, held = _added(job, total, held), ()
     uploaded = state.uploaded | {upload.site}
     new = (*held, upload.vector)
     return replace(state, ready=ready, total=total, new=new, uploaded=uploaded)
 
 
-def _added(total: Vector, uploads: tuple[memoryview, ...]) -> Vector:
-    """Returns the sum of `total` and the uploads, block by block, so that it stays in the cache."""
-    vectors = [np.frombuffer(upload, total.dtype) for upload in uploads]
-    out, step = np.empty_like(total), BLOCK // total.itemsize
-    for start in range(0, total.size, step):
-        part = out[start : start + step]
-        np.copyto(part, total[start : start + step])
-        for vector in vectors:
-            np.add(part, vector[start : start + step], out=part)
+def _added(
+    job: SumJob,
+    total: Vector | None,
+    new: tuple[memoryview, ...],
+    masks: MasksLeft = _NO_MASKS,
+) -> Vector:
+    """Returns the total so far plus the uploads in `new`, less `masks`, in memory of its own."""
+    vectors = [np.frombuffer(upload, job.word) for upload in new]
+    first, *others = vectors if total is None else [total, *vectors]
+    out = first.copy()
+    add_masks(out, add=masks.subtracted, subtract=masks.added, others=others)
     return out
 
 
@@ -293,8 +295,7 @@ def _on_opening(state: Unmasking, opening: Opening) -> Unmasking:
 def _finish(state: Unmasking) -> tuple[Ready, tuple[Total]]:
     closed = state.closed
     masks = masks_left(closed, state.openings)
-    vector = _added(state.total, state.new)
-    add_masks(vector, add=masks.subtracted, subtract=masks.added)
+    vector = _added(closed.session.job, state.total, state.new, masks)
     return state.ready, (Total(round=closed.plan.round, sites=closed.survivors, vector=vector),)
 
 

@@ -8,7 +8,7 @@ Guarantees: two parties that hold one key make one mask, on any machine (words a
 little-endian, as on the wire). A key serves one mask: the caller derives it for one round.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import final
 
@@ -44,7 +44,12 @@ class Mask:
 
 
 def add_masks(
-    vector: Vector, *, add: Iterable[bytes] = (), subtract: Iterable[bytes] = (), first: int = 0
+    vector: Vector,
+    *,
+    add: Iterable[bytes] = (),
+    subtract: Iterable[bytes] = (),
+    others: Sequence[Vector] = (),
+    first: int = 0,
 ) -> None:
     """Adds the masks of the keys in `add` to `vector`, in place, and takes off the others.
 
@@ -52,6 +57,7 @@ def add_masks(
         vector: Shape (length,), contiguous, little-endian; the caller's own copy.
         add: 32-byte keys.
         subtract: 32-byte keys.
+        others: Vectors of the same shape, added as well.
         first: Block of the masks that `vector` begins with.
     """
     plus = [Keystream(key) for key in add]
@@ -63,6 +69,8 @@ def add_masks(
         part = vector[start : start + step]
         target = scratch[: part.nbytes + TAG_BYTES]
         words = target[: part.nbytes].view(vector.dtype)
+        for other in others:
+            np.add(part, other[start : start + step], out=part)
         for stream in plus:
             stream.block_into(index, target)
             np.add(part, words, out=part)
