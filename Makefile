@@ -30,6 +30,7 @@ check: $(VENV)/.developing  ## style, types and layers
 
 bench: $(VENV)/.developing  ## the figures of benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/recipes.py
+	$(BIN)/python benchmarks/secagg.py
 
 clean:  ## everything that was made here
 	rm -rf $(VENV) build dist

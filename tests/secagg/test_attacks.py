@@ -210,7 +210,7 @@ def test_an_earlier_round_is_refused_after_a_later_one() -> None:
         play.upload(0, Plan(1, (0, 1, 2), MODEL), vectors[0])
 
 
-def test_a_round_without_prekeys_is_refused() -> None:
+def test_an_unprepared_plan_is_refused() -> None:
     job = make_job(3, 3, 1)
     play = Play(job).join().prepare()
 
@@ -242,8 +242,8 @@ def test_pair_masks_cancel_where_all_are_shown_one_plan() -> None:
 
 
 @pytest.mark.parametrize("change", [{"model": bytes(32)}, {"members": (0, 1, 2)}])
-def test_pair_masks_do_not_cancel_where_one_is_shown_another(change: dict[str, object]) -> None:
-    """Model inconsistency (Pasquini et al. 2022), and the same with the members."""
+def test_model_inconsistency_leaves_masks_that_do_not_cancel(change: dict[str, object]) -> None:
+    """Pasquini et al. 2022, and the same with the members."""
     play = Play(make_job(4, 3, 1, length=1 << 12)).join().prepare()
     plan = play.plan()
 

@@ -20,9 +20,10 @@ Guarantees, against a malicious coordinator with up to `colluders` sites:
   different plans add masks that do not cancel.
 - The past. After Open, the state holds nothing that unmasks the round or any before it.
 
-Every secret is 32 bytes, uniform, from the caller, and for one event only. THE NEXT STATE MUST
-BE DURABLE BEFORE THE MESSAGES LEAVE, and an older state must never be used again: two vectors
-under one round's masks show their difference. A site that lost its state needs a new session.
+Every secret is 32 bytes, uniform, from the caller, and for one event only. AN OLDER STATE MUST
+NEVER BE USED AGAIN: two vectors under one round's masks show their difference. A state need not
+outlive its process: a site that lost it joins a new session. That it then answers no round
+again takes a durable mark of what it answered, which is the caller's.
 Source: Bonawitz et al. 2017 (ia.cr/2017/281), figure 4; the sealed opening is ours.
 """
 
