@@ -27,7 +27,7 @@ from consilium.secagg.masks import add_masks
 from consilium.secagg.messages import Opening, Plan, Roster, Survivors
 from consilium.secagg.recovery import masks_left
 from consilium.secagg.session import say_hello
-from consilium.secagg.site import Joined, Open, Uploaded, site_step
+from consilium.secagg.site import Joined, Open, Uploaded, plan_masks, site_step
 
 Lists = Mapping[int, tuple[int, ...]]  # site -> the survivors it is shown
 
@@ -250,6 +250,19 @@ def test_model_inconsistency_leaves_masks_that_do_not_cancel(change: dict[str, o
     total = without_own_masks(play, [msgspec.structs.replace(plan, **change), plan, plan, plan])
 
     assert len(np.unique(total)) > 0.9 * 2**12
+
+
+@pytest.mark.parametrize("change", [{"model": bytes(32)}, {"members": (0, 1, 2)}, {"round": 2}])
+def test_masks_of_two_plans_share_no_key(change: dict[str, object]) -> None:
+    play = Play(make_job(4, 3, 1)).join().prepare(1).prepare(2)
+    plan = Plan(1, (0, 1, 2, 3), MODEL)
+
+    first = plan_masks(joined(play, 1), plan)
+    second = plan_masks(joined(play, 1), msgspec.structs.replace(plan, **change))
+
+    used = {*first.added, *first.subtracted}
+    assert len(used) == 4
+    assert not used & {*second.added, *second.subtracted}
 
 
 def test_openings_for_different_plans_do_not_open() -> None:
