@@ -332,6 +332,6 @@ def test_only_a_few_vectors_are_kept() -> None:
         kept.append(len(play.coordinator.new))
     play.open(play.survivors())
 
-    assert kept == [1, 2, 3, 4] * 3 + [1, 2]
+    assert kept == [1, 2, 3] * 4 + [1, 2]
     assert max(kept) == AT_A_TIME
     assert play.finish().vector.tolist() == plain_sum(job, vectors, range(14))

@@ -42,7 +42,7 @@ from consilium.secagg.recovery import TAG_BYTES, ClosedRound, MasksLeft, masks_l
 from consilium.secagg.session import Session, check_hello, make_session
 
 MOST_PENDING: Final = 8  # rounds ahead that one site may have prekeys for
-AT_A_TIME: Final = 4  # uploads that are held until they are added
+AT_A_TIME: Final = 3  # uploads that are held until they are added
 _NO_MASKS: Final = MasksLeft((), ())
 
 
