@@ -365,6 +365,9 @@ def draw(rows: list[dict[str, object]], by: str, axis: object, title: str) -> No
         points = [(float(row[by]), row["seconds"][way][who] * 1e3) for row in rows]  # type: ignore[index,arg-type]
         shown = f"{label} (exponent {slope(points):.2f})"
         axis.loglog(*zip(*points, strict=True), marker=marker, label=shown)  # type: ignore[attr-defined]
+    ticks = [row[by] for row in rows]
+    axis.set_xticks(ticks, [f"{tick:,}" if by == "sites" else f"{tick / 1e6:g}M" for tick in ticks])  # type: ignore[attr-defined,operator]
+    axis.minorticks_off()  # type: ignore[attr-defined]
     axis.set_xlabel(title)  # type: ignore[attr-defined]
     axis.set_ylabel("CPU milliseconds a round")  # type: ignore[attr-defined]
     axis.grid(visible=True, which="both", alpha=0.25)  # type: ignore[attr-defined]
@@ -384,7 +387,7 @@ def plot(by_length: list[dict[str, object]], by_sites: list[dict[str, object]]) 
     figure.tight_layout()
     folder = HERE / "plots"
     folder.mkdir(exist_ok=True)
-    with mpl.rc_context({"svg.hashsalt": "consilium"}):
+    with mpl.rc_context({"svg.hashsalt": "consilium", "svg.fonttype": "none"}):
         figure.savefig(folder / "secagg.svg", metadata={"Date": None})
     figure.savefig(HERE / "out" / "secagg.png", dpi=110)
 
@@ -414,6 +417,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parts = ("flower", "linear", "memory")
     parser.add_argument("--parts", nargs="+", default=list(parts), choices=parts)
+    parser.add_argument(
+        "--sites", nargs="+", type=int, default=[10, 100], help="cases beside Flower"
+    )
     parser.add_argument("--small", action="store_true", help="tiny cases, to try the script")
     parser.add_argument("--peak", nargs=2, type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -428,7 +434,7 @@ def main() -> None:
     found: dict[str, object] = facts()
     if "flower" in asked.parts:
         found["cases"] = []
-        for case in SMALL if asked.small else CASES:
+        for case in SMALL if asked.small else [case for case in CASES if case[0] in asked.sites]:
             row = compared(*case, flower=find_spec("flwr") is not None)
             found["cases"].append(row)  # type: ignore[attr-defined]
             print(json.dumps(row), flush=True)
