@@ -5,7 +5,7 @@ CONSTRAINTS ?= constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-slow check docs bench clean
+.PHONY: help demo test test-slow mutants check docs bench clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /  /'
@@ -19,6 +19,9 @@ test: $(VENV)/.developing  ## the fast lane of the tests
 test-slow: $(VENV)/.developing  ## every test
 	$(BIN)/pytest -q -n auto
 
+mutants: $(VENV)/.developing  ## every safeguard removed in turn; a test must fail
+	$(BIN)/python tests/mutants.py
+
 check: $(VENV)/.developing  ## style, types and layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -27,6 +30,7 @@ check: $(VENV)/.developing  ## style, types and layers
 
 bench: $(VENV)/.developing  ## the figures of benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/recipes.py
+	$(BIN)/python benchmarks/secagg.py
 
 clean:  ## everything that was made here
 	rm -rf $(VENV) build dist

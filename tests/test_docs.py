@@ -80,3 +80,13 @@ def test_map_names_every_package() -> None:
 @pytest.mark.parametrize("snippet", re.findall(r"```python\n(.*?)```", DP, flags=re.DOTALL))
 def test_snippets_on_private_training_run(snippet: str) -> None:
     exec(compile(snippet, "docs/dp.md", "exec"), {})  # noqa: S102 - our own words
+
+
+def test_every_test_that_the_secure_sum_names_is_there() -> None:
+    page = (ROOT / "docs/why/secure-sum.md").read_text()
+    source = "".join(path.read_text() for path in ROOT.glob("tests/**/test_*.py"))
+
+    named = set(re.findall(r"`(test_\w+)`", page))
+
+    assert len(named) > 20
+    assert not [name for name in named if f"def {name}(" not in source]

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consilium.keystream import BLOCK, Keystream, Word
+from consilium.keystream import BLOCK, TAG_BYTES, Keystream, Word
 
 KEY = bytes(range(32))
 KINDS = [np.uint16, np.uint32, np.uint64]
@@ -22,7 +22,7 @@ def counter_mode(key: bytes, block: int, length: int) -> bytes:
 
 
 def block(stream: Keystream, index: int) -> bytes:
-    out = np.zeros(BLOCK + 16, np.uint8)
+    out = np.zeros(BLOCK + TAG_BYTES, np.uint8)
     stream.block_into(index, out)
     return out[:BLOCK].tobytes()
 
@@ -38,6 +38,16 @@ def test_the_first_bytes_are_those_of_the_standard() -> None:
 @settings(max_examples=25)
 def test_a_block_is_aes_in_counter_mode(key: bytes, index: int, length: int) -> None:
     assert block(Keystream(key), index)[:length] == counter_mode(key, index, length)
+
+
+@given(st.integers(0, BLOCK))
+@settings(max_examples=25)
+def test_the_start_of_a_block_is_that_of_the_whole_one(length: int) -> None:
+    out = np.zeros(length + TAG_BYTES, np.uint8)
+
+    Keystream(KEY).block_into(3, out)
+
+    assert out[:length].tobytes() == counter_mode(KEY, 3, length)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 BLOCK: Final = 1 << 18  # bytes a call; source, scratch and target stay in the L2 cache
 KEY_BYTES: Final = 32
-_TAG_BYTES: Final = 16
-_ZEROS: Final = bytes(BLOCK)
+TAG_BYTES: Final = 16  # scrap that AES-GCM leaves behind each block
+_ZEROS: Final = memoryview(bytes(BLOCK))
 
 Word = TypeVar("Word", np.uint16, np.uint32, np.uint64)
 
@@ -36,19 +36,23 @@ class Keystream:
         self._next = 0
 
     def block_into(self, index: int, out: NDArray[np.uint8]) -> None:
-        """Writes block `index` into `out`, shape (BLOCK + 16,); the last 16 bytes are scrap."""
-        self._cipher.encrypt_into(index.to_bytes(12, "big"), _ZEROS, None, out.data)
+        """Writes the start of block `index` into `out`; its last TAG_BYTES bytes are scrap.
+
+        Args:
+            index: Of the block.
+            out: Shape (length + TAG_BYTES,), length at most BLOCK; no more is computed than that.
+        """
+        zeros = _ZEROS[: out.size - TAG_BYTES]
+        self._cipher.encrypt_into(index.to_bytes(12, "big"), zeros, None, out.data)
 
     def words(self, count: int, kind: type[Word]) -> NDArray[Word]:
         """Returns the next `count` words, shape (count,); each call starts at a fresh block."""
         size = count * np.dtype(kind).itemsize
         blocks = max(1, -(-size // BLOCK))
-        buffer = np.empty(blocks * BLOCK + _TAG_BYTES, np.uint8)
+        buffer = np.empty(size + TAG_BYTES, np.uint8)
         for k in range(blocks):
-            length = min(BLOCK, size - k * BLOCK) if k == blocks - 1 else BLOCK
-            target = buffer[k * BLOCK : k * BLOCK + length + _TAG_BYTES]
-            nonce = (self._next + k).to_bytes(12, "big")
-            self._cipher.encrypt_into(nonce, _ZEROS[:length], None, target.data)
+            start = k * BLOCK
+            self.block_into(self._next + k, buffer[start : min(start + BLOCK, size) + TAG_BYTES])
         self._next += blocks
         return buffer[:size].view(kind)
 

@@ -52,7 +52,9 @@ def decode(data: bytes, decoder: Decoder[MessageT], *, limit: int) -> MessageT:
         message = decoder.decode(memoryview(data)[1:])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RemoteProtocolError(f"malformed message: {type(error).__name__}") from None
-    if encode(message) != data:
+    again = bytearray([VERSION])
+    msgspec.msgpack.Encoder().encode_into(message, again, 1)
+    if again != data:
         raise RemoteProtocolError("message is not in canonical form")
     return message
 

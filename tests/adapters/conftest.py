@@ -111,6 +111,9 @@ class MemoryLedger:
         self.charges.append(charge)
         return Receipt(charge=charge_digest(charge), sequence=len(self.charges))
 
+    def last_round(self, terms: bytes) -> int:
+        return max((made.round for made in self.charges if made.terms == terms), default=0)
+
     def count(self) -> int:
         return len(self.charges)
 

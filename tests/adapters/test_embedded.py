@@ -134,7 +134,7 @@ class Babbler:
         self.said += answers
         junk = [self.secrets, b"\x01" + self.secrets, wire.encode(PlainUpdate(0, 1, self.secrets))]
         forged = [wire.encode(PlainUpdate(1, 1, self.secrets))]
-        uploads = [wire.encode(Upload(0, 1, self.secrets, None))]
+        uploads = [wire.encode(Upload(0, 1, memoryview(self.secrets), None))]
         return [*junk, *forged, *uploads, *answers, *answers, bytes(10**6)]
 
 
@@ -167,7 +167,7 @@ def test_no_secret_is_in_any_log_record(digits: Dataset, caplog: pytest.LogCaptu
 def upload_vector(message: bytes) -> bytes:
     """Returns the vector in a message, if it holds one."""
     decoded = wire.decode(message, FROM_SITE, limit=10**6)
-    return decoded.vector if isinstance(decoded, Upload) else b""
+    return bytes(decoded.vector) if isinstance(decoded, Upload) else b""
 
 
 def forms(secret: bytes) -> list[str]:

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from tests.adapters.conftest import largest_file
 
 from consilium.adapters import ledger_file
-from consilium.adapters.ledger_file import FileLedger, count_charges
+from consilium.adapters.ledger_file import FileLedger, count_charges, last_charged
 from consilium.errors import BudgetExceeded, DataError
 from consilium.federation.ledger import Charge, charge_digest
 
@@ -65,6 +66,22 @@ def test_charges_are_counted_across_openings(path: Path) -> None:
     ledger.close()
 
     assert receipt.sequence == ledger.count() == count_charges(path) == 4
+
+
+def test_the_last_round_is_read_again_by_its_terms(path: Path) -> None:
+    written(path, 3)
+    ledger = FileLedger(path, allowed=None)
+    ledger.append(replace(charge(9), terms=b"u" * 32))
+    ledger.append(charge(5))
+    ledger.close()
+
+    again = FileLedger(path, allowed=None)
+    found = [again.last_round(terms * 32) for terms in (b"t", b"u", b"v")]
+    again.close()
+
+    assert found == [5, 9, 0]
+    assert [ledger.last_round(terms * 32) for terms in (b"t", b"u", b"v")] == found
+    assert [last_charged(path, terms * 32) for terms in (b"t", b"u", b"v")] == found
 
 
 def test_an_absent_ledger_holds_no_charge(path: Path) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A site's driver: it pays before it speaks, draws every secret anew, and refuses the rest."""
 
+import errno
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from consilium import wire
 from consilium.adapters.dataset import Dataset
 from consilium.adapters.site_runner import SiteRunner
 from consilium.errors import BudgetExceeded, OutOfTurn, RemoteProtocolError
+from consilium.federation.ledger import Receipt
 from consilium.federation.messages import (
     FROM_COORDINATOR,
     FROM_SITE,
@@ -119,6 +121,38 @@ def test_a_round_is_answered_once(parties: Parties) -> None:
         site.handle(wire.encode(START))
 
     assert parties.ledgers[0].count() == 1
+
+
+def test_a_restarted_site_refuses_what_its_ledger_has_a_charge_of(parties: Parties) -> None:
+    (site,) = parties.sites
+    site.start()
+    site.handle(wire.encode(START))
+
+    again = SiteRunner(parties.parts[0])
+    again.start()
+
+    with pytest.raises(RemoteProtocolError, match="round 1 was started; expected one after 1"):
+        again.handle(wire.encode(START))
+    assert parties.ledgers[0].count() == 1
+
+
+def test_a_charge_that_is_not_durable_lets_nothing_leave_and_a_retry_is_refused(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (site,) = parties.sites
+    site.start()
+
+    def full(_: object) -> Receipt:
+        raise OSError(errno.ENOSPC, "no space")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(parties.ledgers[0], "append", full)
+        with pytest.raises(OSError, match="no space"):
+            site.handle(wire.encode(START))
+
+    with pytest.raises(RemoteProtocolError, match="expected one after 1"):
+        site.handle(wire.encode(START))
+    assert parties.ledgers[0].count() == 0
 
 
 def test_a_message_before_the_start_is_out_of_turn(parties: Parties) -> None:

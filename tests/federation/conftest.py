@@ -122,6 +122,9 @@ class MemoryLedger:
         self.charges.append(charge)
         return Receipt(charge=charge_digest(charge), sequence=len(self.charges))
 
+    def last_round(self, terms: bytes) -> int:
+        return max((made.round for made in self.charges if made.terms == terms), default=0)
+
     def count(self) -> int:
         return len(self.charges)
 
@@ -285,6 +288,8 @@ class Play:
         match command:
             case site.Tell(message):
                 return [wire.encode(message)]
+            case site.Expand():
+                return []
             case site.Compute(assignment):
                 vector = contribute(
                     self.trainees[number], self.setup.work, assignment, self.fresh()

@@ -26,6 +26,7 @@ from consilium.federation.site import (
     Computed,
     Computing,
     Event,
+    Expand,
     Joining,
     Outside,
     Pay,
@@ -38,6 +39,7 @@ from consilium.federation.site import (
     noise_shares,
     step,
 )
+from consilium.secagg.masks import Mask, add_masks
 from consilium.secagg.messages import Hello, Plan, Prekeys, Roster, Survivors, Upload
 from consilium.secagg.site import Uploaded
 
@@ -96,9 +98,8 @@ def secure_states() -> dict[str, State]:
     """Returns one state of each kind, on the way to answering round 3 after round 2."""
     outside = Outside(TERMS)
     joining = walk(outside, Start(secret("start", 0)))
-    joined = walk(joining, received(ROSTER))
-    ready = walk(joined, received(PrekeysWanted(2)))
-    uploaded = walk(ready, received(round_start(2)), Computed(2, VECTOR), charged(2, TERMS))
+    joined = walk(joining, received(ROSTER), *map(received, map(PrekeysWanted, (2, 5))))
+    uploaded = walk(joined, received(round_start(2)), Computed(2, VECTOR), charged(2, TERMS))
     computing = walk(uploaded, received(round_start(3)))
     return {
         "outside": outside,
@@ -132,11 +133,12 @@ def events(own: SiteTerms) -> dict[str, Event]:
     return {
         "start": Start(secret("start", 0)),
         "roster": received(ROSTER),
-        "prekeys wanted": received(PrekeysWanted(4)),
+        "prekeys wanted": received(PrekeysWanted(6)),
         "prekeys wanted again": received(PrekeysWanted(3)),
         "prekeys wanted of the past": received(PrekeysWanted(2)),
         "round 3": received(round_start(3)),
-        "round 4": received(round_start(4)),
+        "round 5": received(round_start(5)),
+        "round without prekeys": received(round_start(9)),
         "round 2": received(round_start(2)),
         "round of others": received(round_start(4, (1, 2, 3))),
         "round of too few": received(round_start(4, (0, 1))),
@@ -165,9 +167,10 @@ SECURE_TABLE: dict[str, tuple[Expected, ...]] = {
     "roster": (X, W, X, X, X, X),
     "prekeys wanted": (X, X, W, W, X, X),
     "prekeys wanted again": (X, X, W, R, X, X),
-    "prekeys wanted of the past": (X, X, W, R, X, X),
-    "round 3": (X, X, C, C, R, R),
-    "round 4": (X, X, C, C, C, C),
+    "prekeys wanted of the past": (X, X, R, R, X, X),
+    "round 3": (X, X, R, C, R, R),
+    "round 5": (X, X, C, C, C, C),
+    "round without prekeys": (X, X, R, R, R, R),
     "round 2": (X, X, C, R, R, R),
     "round of others": (X, X, R, R, R, R),
     "round of too few": (X, X, R, R, R, R),
@@ -192,7 +195,8 @@ PLAIN_TABLE: dict[str, tuple[Expected, ...]] = {
     "prekeys wanted again": (X, R, R, X, X),
     "prekeys wanted of the past": (X, R, R, X, X),
     "round 3": (X, C, C, R, R),
-    "round 4": (X, C, C, C, C),
+    "round 5": (X, C, C, C, C),
+    "round without prekeys": (X, C, C, C, C),
     "round 2": (X, C, R, R, R),
     "round of others": (X, R, R, R, R),
     "round of too few": (X, C, C, C, C),
@@ -247,8 +251,10 @@ def test_a_start_says_hello_and_without_a_secure_sum_ready() -> None:
 
 
 def test_a_round_asks_for_a_contribution_with_the_shares_of_its_members() -> None:
-    _, (compute,) = step(SECURE["joined"], received(round_start(3, (0, 1, 3))))
+    _, (expand, compute) = step(SECURE["uploaded"], received(round_start(3, (0, 1, 3))))
 
+    assert isinstance(expand, Expand)
+    assert (len(expand.keys.added), len(expand.keys.subtracted)) == (3, 0)  # its own, and a pair's
     assert isinstance(compute, Compute)
     assert (compute.assignment.round, compute.assignment.learning_rate) == (3, 0.5)
     assert compute.assignment.shares == noise_shares(make().job, members=3, noise_alone=False)
@@ -295,7 +301,7 @@ def test_the_receipt_of_another_project_mechanism_or_site_is_refused(
 
 
 def test_what_was_computed_for_an_older_round_is_dropped() -> None:
-    later = walk(SECURE["computing"], received(round_start(4)))
+    later = walk(SECURE["computing"], received(round_start(5)))
 
     state, commands = step(later, Computed(3, VECTOR))
 
@@ -304,7 +310,7 @@ def test_what_was_computed_for_an_older_round_is_dropped() -> None:
 
 
 def test_a_charge_that_comes_after_its_round_pays_for_nothing() -> None:
-    later = walk(SECURE["charging"], received(round_start(4)))
+    later = walk(SECURE["charging"], received(round_start(5)))
 
     state, commands = step(later, charged(3, TERMS))
 
@@ -325,6 +331,42 @@ def test_a_round_is_answered_once() -> None:
 
     with pytest.raises(RemoteProtocolError, match="expected one after 3"):
         step(answered, received(round_start(3)))
+
+
+def test_masks_that_were_expanded_ahead_give_the_same_upload() -> None:
+    state, (expand, _) = step(SECURE["uploaded"], received(round_start(3)))
+    assert isinstance(expand, Expand)
+    words = np.zeros(DIMENSION, np.uint16)
+    add_masks(words, add=expand.keys.added, subtract=expand.keys.subtracted)
+    event = replace(charged(3, TERMS), mask=Mask(expand.keys.plan, words))
+
+    _, ahead = step(walk(state, Computed(3, VECTOR)), event)
+    _, at_once = step(SECURE["charging"], charged(3, TERMS))
+
+    assert ahead == at_once
+
+
+# -- A site that starts again ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(("own", "number"), [(TERMS, 4), (PLAIN_TERMS, 3)])
+def test_a_restarted_site_never_answers_a_round_twice(own: SiteTerms, number: int) -> None:
+    state = walk(Outside(own), Start(secret("start", 0), number))
+    if own is TERMS:
+        state = walk(state, received(ROSTER), *map(received, map(PrekeysWanted, (4, 5))))
+
+    for past in range(1, number + 1):
+        with pytest.raises(RemoteProtocolError, match=f"expected one after {number}"):
+            step(state, received(round_start(past)))
+
+    assert isinstance(step(state, received(round_start(number + 1)))[0], Computing)
+
+
+def test_a_restarted_site_opens_nothing_of_an_older_session() -> None:
+    state = walk(Outside(TERMS), Start(secret("start", 0), 2), received(ROSTER))
+
+    with pytest.raises(OutOfTurn):
+        step(state, EVENTS["survivors"])
 
 
 def test_survivors_are_answered_and_the_round_is_over() -> None:

@@ -81,7 +81,7 @@ def test_the_learning_rate_always_takes_the_same_room(rate: float) -> None:
 def sizes_of_secure_round(job: SumJob, site: int, number: int) -> SiteTraffic:
     sites = len(job.identities)
     riding = prekeys(site, number + 1, sites)
-    upload = Upload(site, number, bytes(job.vector_bytes), riding)
+    upload = Upload(site, number, memoryview(bytes(job.vector_bytes)), riding)
     survivors = Survivors(number, tuple(range(sites)))
     return SiteTraffic(
         size(upload) + size(opening(site, number, sites)),
@@ -174,7 +174,8 @@ def test_no_message_exceeds_the_limits(sites: int) -> None:
 
     limit = largest_to_coordinator(job, job.vector_bytes)
 
-    upload = Upload(sites - 1, last, bytes(job.vector_bytes), prekeys(sites - 1, last, sites))
+    vector = memoryview(bytes(job.vector_bytes))
+    upload = Upload(sites - 1, last, vector, prekeys(sites - 1, last, sites))
     assert max(size(upload), size(opening(sites - 1, last, sites))) <= limit
     assert size(round_start(last, sites, DIMENSION)) <= largest_to_site(job, sites, DIMENSION)
 

@@ -22,6 +22,7 @@ from consilium.secagg.coordinator import (
     coordinator_step,
 )
 from consilium.secagg.job import SumJob, Vector
+from consilium.secagg.masks import Mask
 from consilium.secagg.messages import (
     FromSite,
     Hello,
@@ -156,10 +157,18 @@ class Play:
         assert isinstance(plan, Plan)
         return plan
 
-    def upload(self, site: int, plan: Plan, vector: Vector, *, ahead: bool = False) -> Upload:
+    def upload(
+        self,
+        site: int,
+        plan: Plan,
+        vector: Vector,
+        *,
+        ahead: bool = False,
+        mask: Mask | None = None,
+    ) -> Upload:
         """A site contributes; the coordinator is not told."""
         following = secret("next", site, plan.round) if ahead else None
-        event = Contribute(plan=plan, vector=vector, next_secret=following)
+        event = Contribute(plan=plan, vector=vector, next_secret=following, mask=mask)
         message = self.site(site, event)
         assert isinstance(message, Upload)
         return message

@@ -27,7 +27,7 @@ from consilium.secagg.masks import add_masks
 from consilium.secagg.messages import Opening, Plan, Roster, Survivors
 from consilium.secagg.recovery import masks_left
 from consilium.secagg.session import say_hello
-from consilium.secagg.site import Joined, Open, Uploaded, site_step
+from consilium.secagg.site import Joined, Open, Uploaded, plan_masks, site_step
 
 Lists = Mapping[int, tuple[int, ...]]  # site -> the survivors it is shown
 
@@ -210,7 +210,7 @@ def test_an_earlier_round_is_refused_after_a_later_one() -> None:
         play.upload(0, Plan(1, (0, 1, 2), MODEL), vectors[0])
 
 
-def test_a_round_without_prekeys_is_refused() -> None:
+def test_an_unprepared_plan_is_refused() -> None:
     job = make_job(3, 3, 1)
     play = Play(job).join().prepare()
 
@@ -242,14 +242,27 @@ def test_pair_masks_cancel_where_all_are_shown_one_plan() -> None:
 
 
 @pytest.mark.parametrize("change", [{"model": bytes(32)}, {"members": (0, 1, 2)}])
-def test_pair_masks_do_not_cancel_where_one_is_shown_another(change: dict[str, object]) -> None:
-    """Model inconsistency (Pasquini et al. 2022), and the same with the members."""
+def test_model_inconsistency_leaves_masks_that_do_not_cancel(change: dict[str, object]) -> None:
+    """Pasquini et al. 2022, and the same with the members."""
     play = Play(make_job(4, 3, 1, length=1 << 12)).join().prepare()
     plan = play.plan()
 
     total = without_own_masks(play, [msgspec.structs.replace(plan, **change), plan, plan, plan])
 
     assert len(np.unique(total)) > 0.9 * 2**12
+
+
+@pytest.mark.parametrize("change", [{"model": bytes(32)}, {"members": (0, 1, 2)}, {"round": 2}])
+def test_masks_of_two_plans_share_no_key(change: dict[str, object]) -> None:
+    play = Play(make_job(4, 3, 1)).join().prepare(1).prepare(2)
+    plan = Plan(1, (0, 1, 2, 3), MODEL)
+
+    first = plan_masks(joined(play, 1), plan)
+    second = plan_masks(joined(play, 1), msgspec.structs.replace(plan, **change))
+
+    used = {*first.added, *first.subtracted}
+    assert len(used) == 4
+    assert not used & {*second.added, *second.subtracted}
 
 
 def test_openings_for_different_plans_do_not_open() -> None:

@@ -16,6 +16,7 @@ from consilium.errors import (
     RoundAborted,
 )
 from consilium.secagg.coordinator import (
+    AT_A_TIME,
     MOST_PENDING,
     AbandonRound,
     CloseRoster,
@@ -320,10 +321,17 @@ def test_prekeys_of_past_rounds_are_forgotten() -> None:
     assert list(play.coordinator.pending) == [3]
 
 
-def test_only_one_vector_is_kept() -> None:
-    state = STATES["collecting"]
-    assert isinstance(state, Collecting)
+def test_only_a_few_vectors_are_kept() -> None:
+    job = make_job(14, 9, 1)
+    play, vectors = Play(job).join().prepare(), make_vectors(job)
+    plan, kept = play.plan(), []
 
-    assert state.total.shape == (JOB.length,)
-    assert state.uploaded == {0, 1, 2}
-    assert not hasattr(state, "uploads")
+    for site in plan.members:
+        play.tell(play.upload(site, plan, vectors[site]))
+        assert isinstance(play.coordinator, Collecting)
+        kept.append(len(play.coordinator.new))
+    play.open(play.survivors())
+
+    assert kept == [1, 2, 3] * 4 + [1, 2]
+    assert max(kept) == AT_A_TIME
+    assert play.finish().vector.tolist() == plain_sum(job, vectors, range(14))

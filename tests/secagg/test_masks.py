@@ -40,6 +40,16 @@ def test_what_is_added_can_be_subtracted(length: int) -> None:
     assert np.array_equal(vector, np.arange(length, dtype=np.uint16))
 
 
+@pytest.mark.parametrize("length", LENGTHS)
+def test_other_vectors_are_added_as_well(length: int) -> None:
+    vector, others = np.ones(length, np.uint16), [np.full(length, k, np.uint16) for k in (5, 70)]
+
+    add_masks(vector, add=KEYS[:1], others=others)
+    add_masks(vector, subtract=KEYS[:1])
+
+    assert np.array_equal(vector, np.full(length, 76))
+
+
 def test_no_keys_change_nothing() -> None:
     vector = np.arange(3, dtype=np.uint16)
 

@@ -28,7 +28,7 @@ lists = st.lists(st.integers(0, 300), max_size=20).map(tuple)
 hellos = st.builds(Hello, numbers, raw, raw)
 prekeys = st.builds(Prekeys, numbers, numbers, raw, raw, raw, raw, raw)
 openings = st.builds(Opening, numbers, numbers, raw, raw, raw, raw)
-uploads = st.builds(Upload, numbers, numbers, raw, st.none() | prekeys)
+uploads = st.builds(Upload, numbers, numbers, raw.map(memoryview), st.none() | prekeys)
 rosters = st.builds(Roster, st.lists(hellos, max_size=3).map(tuple))
 
 
@@ -42,7 +42,7 @@ def test_messages_of_the_coordinator_round_trip(message: FromCoordinator) -> Non
     assert wire.decode(wire.encode(message), FROM_COORDINATOR, limit=LIMIT) == message
 
 
-UPLOAD = Upload(1, 2, b"vector", Prekeys(1, 3, b"a", b"b", b"c", b"d", b"e"))
+UPLOAD = Upload(1, 2, memoryview(b"vector"), Prekeys(1, 3, b"a", b"b", b"c", b"d", b"e"))
 ENCODED = wire.encode(UPLOAD)
 
 

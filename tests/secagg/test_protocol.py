@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.secagg.conftest import Play, few, make_identities, make_job, make_vectors, plain_sum
 
-from consilium.errors import RoundAborted
+from consilium.errors import ConfigError, RoundAborted
 from consilium.keystream import BLOCK
 from consilium.secagg.job import smallest_threshold
 from consilium.secagg.protocol import run_secure_sum
@@ -52,6 +52,52 @@ def test_order_of_arrival_does_not_matter(uploads: list[int], openings: list[int
         play.tell(play.opening(site, survivors))
 
     assert play.finish().vector.tolist() == plain_sum(job, vectors, range(5))
+
+
+@few
+@given(data=st.data(), sites=st.integers(3, 6))
+def test_any_order_and_any_losses_sum_or_open_nothing(data: st.DataObject, sites: int) -> None:
+    threshold = data.draw(st.integers(smallest_threshold(sites, 0), sites))
+    drops = data.draw(st.integers(0, sites - threshold))
+    job = make_job(sites, threshold, 0, drops=drops)
+    play, vectors = Play(job).join().prepare(), make_vectors(job)
+    plan = play.plan()
+    uploading = data.draw(st.permutations(range(sites)))[: data.draw(st.integers(0, sites))]
+    for site in uploading:
+        play.tell(play.upload(site, plan, vectors[site]))
+
+    if len(uploading) < job.least(sites):
+        with pytest.raises(RoundAborted, match="uploads; expected at least"):
+            play.survivors()
+        return
+    survivors = play.survivors()
+    opening = data.draw(st.permutations(uploading))[: data.draw(st.integers(0, len(uploading)))]
+    for site in opening:
+        play.tell(play.opening(site, survivors))
+    if len(opening) < threshold:
+        with pytest.raises(RoundAborted, match="openings; expected at least"):
+            play.finish()
+        return
+
+    assert play.finish().vector.tolist() == plain_sum(job, vectors, uploading)
+
+
+@given(st.integers(0, 40), st.integers(-3, 40), st.integers(-3, 40))
+def test_a_job_is_built_by_the_rules_and_by_nothing_else(
+    sites: int, threshold: int, colluders: int
+) -> None:
+    allowed = (
+        sites >= 3
+        and 0 <= colluders <= threshold - 2
+        and threshold <= sites
+        and 2 * threshold > sites + colluders
+    )
+
+    if allowed:
+        assert make_job(sites, threshold, colluders).least(sites) == threshold
+    else:
+        with pytest.raises(ConfigError):
+            make_job(sites, threshold, colluders, drops=0)
 
 
 @pytest.mark.parametrize(("lost", "silent"), LOSSES)

@@ -2,6 +2,7 @@
 """A site: every state meets every event, and what it refuses."""
 
 from contextlib import suppress
+from dataclasses import replace
 from itertools import product
 
 import msgspec
@@ -16,6 +17,7 @@ from consilium.errors import (
     ProtocolError,
     RemoteProtocolError,
 )
+from consilium.secagg.masks import Mask
 from consilium.secagg.messages import Hello, Opening, Plan, Prekeys, Survivors, Upload
 from consilium.secagg.site import (
     MOST_STEPS,
@@ -29,6 +31,7 @@ from consilium.secagg.site import (
     SiteEvent,
     SiteState,
     Uploaded,
+    plan_masks,
     site_step,
 )
 
@@ -185,6 +188,31 @@ def test_the_next_round_is_not_prepared_twice() -> None:
 def test_an_identity_that_the_job_does_not_name_is_refused(site: int) -> None:
     with pytest.raises(ConfigError, match="names another identity"):
         Invited(job=JOB, site=site, identity=make_identities(3)[0])
+
+
+def test_a_mask_of_another_plan_is_refused() -> None:
+    mask = Mask(bytes(32), np.zeros(JOB.length, JOB.word))
+
+    with pytest.raises(LocalProtocolError, match="mask is not of the plan of round 5"):
+        site_step(STATES["joined"], replace(contribute(5), mask=mask))
+
+
+def test_a_mask_of_another_length_is_refused() -> None:
+    state = STATES["joined"]
+    assert isinstance(state, Joined)
+    digest = plan_masks(state, contribute(5).plan).plan
+
+    with pytest.raises(LocalProtocolError, match="vector of shape"):
+        site_step(state, replace(contribute(5), mask=Mask(digest, VECTOR[:1])))
+
+
+@pytest.mark.parametrize(("state", "number"), [("joined", 4), ("uploaded", 2)])
+def test_no_mask_is_made_for_a_plan_that_breaks_a_rule(state: str, number: int) -> None:
+    found = STATES[state]
+    assert isinstance(found, Joined | Uploaded)
+
+    with pytest.raises(RemoteProtocolError, match=f"plan of round {number}"):
+        plan_masks(found, contribute(number).plan)
 
 
 # -- Refusals of the coordinator ------------------------------------------------------

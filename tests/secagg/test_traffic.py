@@ -52,7 +52,7 @@ def test_lists_have_their_predicted_size(count: int, number: int) -> None:
 def test_upload_has_its_predicted_size(length: int, bits: int) -> None:
     job = make_job(3, 3, 1, length=length, bits=bits)
 
-    upload = Upload(2, 127, bytes(job.vector_bytes), None)
+    upload = Upload(2, 127, memoryview(bytes(job.vector_bytes)), None)
 
     assert size(upload) == traffic.upload_bytes(job, 2, 127, prekeys_of=None)
 

@@ -216,7 +216,7 @@ def bad_messages() -> None:
     bad_plans(run, plan)
     for member in plan.members:
         upload = run.contribute(member, plan)
-        run.coordinator_refuses(replace(upload, vector=upload.vector + b"\0"))
+        run.coordinator_refuses(replace(upload, vector=memoryview(bytes(upload.vector) + b"\0")))
         run.coordinator_refuses(replace(upload, round=2))
         run.coordinate(upload)
         run.coordinator_refuses(upload)

@@ -131,6 +131,9 @@ class CoordinatorRunner:
         self._since, self._reported = now, progress.round
 
 
-def resumed(progress: Progress, charges: int) -> Progress:
-    """Returns `progress` with every attempt counted that any site has paid for."""
-    return replace(progress, attempts=max(progress.attempts, charges))
+def resumed(progress: Progress, charged: int) -> Progress:
+    """Returns `progress` after round `charged`, the last that any site has paid for.
+
+    Sites answer no round twice, so the next one must have a number that none has seen.
+    """
+    return replace(progress, attempts=max(progress.attempts, charged))

@@ -41,11 +41,15 @@ class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 @final
 @dataclass(frozen=True, slots=True)
 class _Chain:
-    """What a file holds: charges, the link of the last one, and the bytes of its whole lines."""
+    """What a file holds: charges, the link of the last one, and the bytes of its whole lines.
+
+    `rounds` is the highest round charged, by the terms in hexadecimal.
+    """
 
     count: int
     last: bytes
     size: int
+    rounds: dict[str, int]
 
 
 @final
@@ -68,7 +72,7 @@ class FileLedger:
         except (DataError, OSError):
             self.close()
             raise
-        self._count, self._last = chain.count, chain.last
+        self._count, self._last, self._rounds = chain.count, chain.last, chain.rounds
 
     def append(self, charge: Charge) -> Receipt:
         """Returns the receipt of `charge` once its line is on the disk.
@@ -93,7 +97,12 @@ class FileLedger:
             self.close()
             raise
         self._count, self._last = line.sequence, link
+        _count_round(self._rounds, line)
         return Receipt(charge=charge_digest(charge), sequence=line.sequence)
+
+    def last_round(self, terms: bytes) -> int:
+        """Returns the highest round ever charged under these terms, 0 where there is none."""
+        return self._rounds.get(terms.hex(), 0)
 
     def count(self) -> int:
         """Returns how many charges were ever made."""
@@ -111,6 +120,15 @@ def count_charges(path: Path) -> int:
         DataError: The file does not hold an unbroken chain.
     """
     return _verify(path).count
+
+
+def last_charged(path: Path, terms: bytes) -> int:
+    """Returns the highest round that the ledger at `path` has a charge of, 0 where there is none.
+
+    Raises:
+        DataError: The file does not hold an unbroken chain.
+    """
+    return _verify(path).rounds.get(terms.hex(), 0)
 
 
 # -- The file -------------------------------------------------------------------------
@@ -170,14 +188,19 @@ def _verify(path: Path) -> _Chain:
     """Returns the chain in the file; a half-written last line is not part of it."""
     data = path.read_bytes() if path.exists() else b""
     whole = data[: data.rfind(b"\n") + 1]
-    count, last = 0, _START
+    count, last, rounds = 0, _START, dict[str, int]()
     for text in whole.splitlines():
-        last = _verify_line(path, text, count + 1, last)
+        line, last = _verify_line(path, text, count + 1, last)
+        _count_round(rounds, line)
         count += 1
-    return _Chain(count, last, len(whole))
+    return _Chain(count, last, len(whole), rounds)
 
 
-def _verify_line(path: Path, text: bytes, sequence: int, previous: bytes) -> bytes:
+def _count_round(rounds: dict[str, int], line: _Line) -> None:
+    rounds[line.terms] = max(line.round, rounds.get(line.terms, 0))
+
+
+def _verify_line(path: Path, text: bytes, sequence: int, previous: bytes) -> tuple[_Line, bytes]:
     try:
         found = msgspec.json.decode(text, type=_Line)
         charge = Charge(
@@ -196,4 +219,4 @@ def _verify_line(path: Path, text: bytes, sequence: int, previous: bytes) -> byt
             f"ledger {path.name}: line {sequence} does not continue the chain; it or a line "
             "before it was changed, removed or added: restore a copy"
         )
-    return link
+    return found, link

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Drives a site's state machine: bytes in, bytes out; computes, pays and fetches randomness.
 
-Every engine uses this one driver at its sites. It has no rule of its own.
+Every engine uses this one driver at its sites. It has no rule of its own. Masks of long vectors
+are expanded on other threads while the model computes.
 """
 
 from dataclasses import dataclass
 from typing import Final, final
 
 from consilium import wire
+from consilium.adapters.masking import MaskExpander
 from consilium.adapters.randomness import Source, operating_system
 from consilium.federation.contribution import Trainee, contribute
 from consilium.federation.ledger import Ledger
@@ -18,6 +20,7 @@ from consilium.federation.site import (
     Compute,
     Computed,
     Event,
+    Expand,
     Outside,
     Pay,
     Received,
@@ -35,12 +38,16 @@ _MOST_SITES: Final = 10_000  # where no secure sum says how many there are
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteParts:
-    """What a site brings to a run: its terms, its records, its ledger, its randomness."""
+    """What a site brings to a run: its terms, its records, its ledger, its randomness.
+
+    `mask_threads` expand the masks of long vectors while the model computes.
+    """
 
     terms: SiteTerms
     trainee: Trainee
     ledger: Ledger
     source: Source = operating_system
+    mask_threads: int = 1
 
 
 @final
@@ -49,13 +56,15 @@ class SiteRunner:
 
     def __init__(self, parts: SiteParts) -> None:
         self._parts = parts
+        self._masks = MaskExpander(parts.mask_threads)
         self._state: State = Outside(parts.terms)
         sites = _MOST_SITES if parts.terms.job is None else len(parts.terms.job.identities)
         self._limit = largest_to_site(parts.terms.job, sites, parts.terms.dimension)
 
     def start(self) -> list[bytes]:
         """Returns the site's first messages."""
-        return self._run(Start(self._parts.source()))
+        done = self._parts.ledger.last_round(self._parts.terms.terms)
+        return self._run(Start(self._parts.source(), done))
 
     def handle(self, data: bytes) -> list[bytes]:
         """Returns the site's answers to one message of the coordinator.
@@ -78,10 +87,14 @@ class SiteRunner:
         match command:
             case Tell(message):
                 return [wire.encode(message)]
+            case Expand(keys, job):
+                self._masks.begin(keys, job)
+                return []
             case Compute(assignment):
                 secret = self._parts.source()
                 vector = contribute(self._parts.trainee, self._parts.terms.work, assignment, secret)
                 return self._run(Computed(assignment.round, vector))
             case Pay(charge):
                 receipt = self._parts.ledger.append(charge)
-                return self._run(Charged(charge.round, receipt, self._parts.source()))
+                mask = self._masks.take()
+                return self._run(Charged(charge.round, receipt, self._parts.source(), mask))

@@ -28,7 +28,7 @@ from consilium.adapters.coordinator_runner import (
 )
 from consilium.adapters.dataset import Dataset, Ready, make_ready, public_facts
 from consilium.adapters.embedded import Site, run_embedded
-from consilium.adapters.ledger_file import FileLedger, count_charges
+from consilium.adapters.ledger_file import FileLedger, count_charges, last_charged
 from consilium.adapters.measures import measure_traffic, share_of_sites
 from consilium.adapters.processes import Launch, launched, recorded_source
 from consilium.adapters.randomness import Source, operating_system
@@ -128,6 +128,11 @@ class _Stage:
     def charges(self) -> list[int]:
         return [count_charges(self.ledger(k)) for k in range(self.setup.sites)]
 
+    def last_charged(self) -> int:
+        """Returns a round that no site has paid for a later one than."""
+        paths, terms = [self.ledger(k) for k in range(self.setup.sites)], self.setup.terms
+        return max(*self.charges(), *(last_charged(path, terms) for path in paths))
+
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,9 +217,7 @@ def _first_progress(stage: _Stage) -> Progress:
     else:
         progress = load_progress(checkpoint, terms=setup.terms, seed=stage.run.seed)
         _check_progress(stage, progress)
-    if setup.plan is None:  # nothing was released that costs: a lost round is done once more
-        return progress
-    return resumed(progress, max(stage.charges()))
+    return resumed(progress, stage.last_charged())
 
 
 def _check_progress(stage: _Stage, progress: Progress) -> None:

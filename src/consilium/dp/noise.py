@@ -29,7 +29,7 @@ Not here: the choice of the lattice and of each site's share of the noise.
 """
 
 import math
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, final
 
 import mpmath
 import numpy as np
@@ -41,7 +41,7 @@ from consilium.keystream import Keystream
 LEAST_SIGMA: Final = 2.5  # lattice units; rounding then costs less than 1e-26 a coordinate
 LARGEST: Final = 2.0**23  # values and sigma stay below: float32 then holds every half-integer
 
-_PAIRS: Final = 1 << 15  # Box-Muller pairs a round; their words are one block of the stream
+_PAIRS: Final = 1 << 16  # Box-Muller pairs a round; their words are two blocks of the stream
 # What float32 and float64 may be off by, as a multiple of sigma, where neither uniform is
 # in a tail. float32: angle 1.3e-6 and radius 0.4e-6 of at most 4.1 sigma, or radius 2.8e-6
 # next to 1; every library function is given 4 ulp.
@@ -83,11 +83,13 @@ def rounded_gaussian(
     """
     _check_sigma(sigma)
     _check_values(values)
-    out = np.empty(values.size, np.int32)
+    out: Ring = np.empty(values.size, word)
+    scratch = _Scratch(min(_PAIRS, (values.size + 1) // 2))
     for start in range(0, values.size, 2 * _PAIRS):
         part = values[start : start + 2 * _PAIRS]
-        out[start : start + part.size] = _round_block(part, sigma, stream)
-    return out.astype(np.uint16) if word is np.uint16 else out.astype(np.uint32)  # wraps
+        rounded = _round_block(part, sigma, stream, scratch)
+        np.copyto(out[start : start + part.size], rounded, casting="unsafe")  # wraps
+    return out
 
 
 def rounding_slack(sigma: float, honest: int, dimension: int) -> float:
@@ -133,35 +135,53 @@ def _check_values(values: NDArray[np.float32]) -> None:
 # -- One block: float32 decides where it can ------------------------------------------
 
 
-def _round_block(values: NDArray[np.float32], sigma: float, stream: Keystream) -> NDArray[np.int32]:
-    """Returns the rounded noisy values of one block, shape (values.size,)."""
-    pairs = (values.size + 1) // 2
+@final
+class _Scratch:
+    """Arrays for the blocks of one call: fresh memory for each would cost as much as the noise."""
+
+    __slots__ = ("noisy", "result", "uniforms", "whole")
+
+    def __init__(self, pairs: int) -> None:
+        self.uniforms = np.empty(2 * pairs, np.float32)
+        self.noisy = np.empty(2 * pairs, np.float32)
+        self.whole = np.empty(2 * pairs, np.int32)
+        self.result = np.empty(2 * pairs, np.int32)
+
+
+def _round_block(
+    values: NDArray[np.float32], sigma: float, stream: Keystream, scratch: _Scratch
+) -> NDArray[np.int32]:
+    """Returns the rounded noisy values of one block, shape (values.size,); scratch's memory."""
+    size, pairs = values.size, (values.size + 1) // 2
     bits = stream.words(2 * pairs, np.uint32)
-    whole = np.rint(values)
-    fraction = values - whole  # exact
-    noisy = _gaussian32(bits, sigma)[: values.size]
-    noisy += fraction
-    near = np.rint(noisy)
+    noisy = _gaussian32(bits, sigma, scratch)[:size]
+    near = scratch.uniforms[:size]  # no longer needed
+    whole, result = scratch.whole[:size], scratch.result[:size]
+    np.rint(values, out=near)
+    np.copyto(whole, near, casting="unsafe")
+    np.subtract(values, near, out=near)  # exact
+    noisy += near
+    np.rint(noisy, out=near)
+    np.copyto(result, near, casting="unsafe")
+    result += whole
     noisy -= near
-    result = near.astype(np.int32)
-    result += whole.astype(np.int32)
     np.abs(noisy, out=noisy)
     doubt = noisy > np.float32(0.5 - _ERROR32 * sigma)
     tail = _in_tail(bits[:pairs])
     doubt[:pairs] |= tail
-    doubt[pairs:] |= tail[: values.size - pairs]
+    doubt[pairs:] |= tail[: size - pairs]
     index = np.flatnonzero(doubt)
     if index.size:
-        close = fraction[index].astype(np.float64)
-        near64 = _decide64(bits, index, close, sigma, stream)
-        result[index] = near64 + whole[index].astype(np.int64)
+        close = values[index].astype(np.float64) - whole[index]
+        result[index] = _decide64(bits, index, close, sigma, stream) + whole[index]
     return result
 
 
-def _gaussian32(bits: NDArray[np.uint32], sigma: float) -> NDArray[np.float32]:
+def _gaussian32(bits: NDArray[np.uint32], sigma: float, scratch: _Scratch) -> NDArray[np.float32]:
     """Returns Box-Muller draws in float32: cosines of all pairs, then sines."""
     pairs = bits.size // 2
-    uniforms = bits.astype(np.float32)
+    uniforms, out = scratch.uniforms[: bits.size], scratch.noisy[: bits.size]
+    np.copyto(uniforms, bits, casting="unsafe")
     radius, angle = uniforms[:pairs], uniforms[pairs:]
     radius += np.float32(0.5)
     radius *= np.float32(2.0**-32)
@@ -169,7 +189,6 @@ def _gaussian32(bits: NDArray[np.uint32], sigma: float) -> NDArray[np.float32]:
     radius *= np.float32(-2 * sigma * sigma)
     np.sqrt(radius, out=radius)
     angle *= np.float32(2 * np.pi * 2.0**-32)
-    out = np.empty(2 * pairs, np.float32)
     np.cos(angle, out=out[:pairs])
     np.sin(angle, out=out[pairs:])
     out[:pairs] *= radius

@@ -101,9 +101,9 @@ class Lattice:
 
     def encode(self, total: NDArray[np.float32], stream: Keystream) -> Ring:
         """Returns a site's noised share of the sum, shape (dimension,), in the ring."""
-        bounded = np.clip(total, -self.clamp, self.clamp)
-        scaled = np.multiply(bounded, np.float32(self.scale), dtype=np.float32)
-        return rounded_gaussian(scaled, self.sigma, stream, self.word)
+        bounded = np.clip(total, -self.clamp, self.clamp, dtype=np.float32)
+        np.multiply(bounded, np.float32(self.scale), out=bounded)
+        return rounded_gaussian(bounded, self.sigma, stream, self.word)
 
     def decode(self, total: Ring) -> NDArray[np.float32]:
         """Returns the opened sum in units of gradient, shape (dimension,), float32."""

@@ -24,7 +24,7 @@ from consilium.learning.parameters import Vector, assign, flatten
 from consilium.learning.tasks import Task
 from consilium.learning.training import LocalSettings, train_locally
 from consilium.secagg.quantize import FixedPoint
-from consilium.wire import derive
+from consilium.wire import derive, digest
 
 CHANGE_BOUND: Final = 16.0  # largest weighted change of one weight in one round of local training
 
@@ -172,13 +172,21 @@ def _drawn_and_clipped(trainee: Trainee, plan: Plan, coins: Keystream) -> Vector
     return vector
 
 
+def order_seed(weights: Vector) -> int:
+    """Returns what fixes the order of records in a round that begins with this model.
+
+    Not its number: a lost round that is done again under a new one trains as it would have.
+    """
+    return int.from_bytes(digest("order of records", weights.tobytes())[:4], "big")
+
+
 def _local_change(trainee: Trainee, work: TrainingWork, assignment: Assignment) -> Vector:
     train_locally(
         trainee.model,
         trainee.task,
         (trainee.inputs, trainee.labels),
         replace(work.settings, learning_rate=assignment.learning_rate),
-        order_seed=work.seed + assignment.round,
+        order_seed=work.seed + order_seed(assignment.weights),
     )
     weight = np.float32(len(trainee.labels) / work.mean_records)
     change = flatten(trainee.model) - assignment.weights

@@ -55,6 +55,13 @@ class Ledger(Protocol):
         """
         ...
 
+    def last_round(self, terms: bytes) -> int:
+        """Returns the highest round ever charged under these terms, 0 where there is none.
+
+        A site answers no round up to it again, whatever became of the site in between.
+        """
+        ...
+
     def count(self) -> int:
         """Returns how many charges were ever made."""
         ...

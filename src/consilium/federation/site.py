@@ -8,9 +8,12 @@
 Without a secure sum, Start leads to Waiting at once. Any other pair raises `OutOfTurn`.
 
 Guarantees: a vector leaves only with the receipt of its charge, and one round is answered at
-most once (the secure sum's rule). What was computed for a round that is over is dropped.
-The caller makes every state durable before it sends, and takes each secret fresh from the
-operating system.
+most once, also by a site that was restarted: the charge is durable before the vector leaves, and
+`Start` brings the last round that was charged, so every round up to it is refused. A site that
+lost its state has no key of an older session: it opens nothing of it and cannot send an old
+vector again. A retry is a new round with new coins, new noise and a charge of its own.
+What was computed for a round that is over is dropped. The caller takes each secret fresh from
+the operating system.
 """
 
 import math
@@ -35,6 +38,7 @@ from consilium.federation.messages import (
     weights_from_bytes,
 )
 from consilium.secagg.job import SumJob
+from consilium.secagg.masks import Mask, MaskKeys
 from consilium.secagg.messages import Roster, Survivors
 from consilium.secagg.session import check_sites
 from consilium.secagg.site import (
@@ -48,6 +52,7 @@ from consilium.secagg.site import (
     SiteEvent,
     SiteState,
     Uploaded,
+    plan_masks,
     site_step,
 )
 from consilium.wire import derive
@@ -106,6 +111,7 @@ class Joining:
 
     terms: SiteTerms
     sum: Introduced
+    done: int  # last round answered, in any session
 
 
 @final
@@ -115,7 +121,7 @@ class Waiting:
 
     terms: SiteTerms
     sum: Joined | Uploaded | None
-    done: int = 0  # last round answered
+    done: int = 0  # last round answered, in any session
 
 
 @final
@@ -146,9 +152,10 @@ State: TypeAlias = Outside | Joining | Waiting | Computing | Charging
 @final
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Introduce yourself."""
+    """Introduce yourself; `done` is the last round that this site's ledger has a charge of."""
 
     secret: bytes = field(repr=False)
+    done: int = 0
 
 
 @final
@@ -177,6 +184,7 @@ class Charged:
     round: int
     receipt: Receipt
     secret: bytes = field(repr=False)
+    mask: Mask | None = field(default=None, repr=False)  # where it was expanded ahead
 
 
 Event: TypeAlias = Start | Received | Computed | Charged
@@ -200,13 +208,22 @@ class Compute:
 
 @final
 @dataclass(frozen=True, slots=True)
+class Expand:
+    """These masks will be wanted with `Charged`: expand them while the model computes."""
+
+    keys: MaskKeys
+    job: SumJob
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Pay:
     """Make this charge durable, then say `Charged`."""
 
     charge: Charge
 
 
-Command: TypeAlias = Tell | Compute | Pay
+Command: TypeAlias = Tell | Expand | Compute | Pay
 Outcome: TypeAlias = tuple[State, tuple[Command, ...]]
 
 
@@ -222,11 +239,11 @@ def step(state: State, event: Event) -> Outcome:
         LocalProtocolError: A receipt is of another charge.
     """
     match state, event:
-        case Outside(), Start(secret):
-            return _start(state.terms, secret)
+        case Outside(), Start():
+            return _start(state.terms, event)
         case Joining(), Received(Roster() as roster):
             joined, _ = _sum_step(state.sum, roster)
-            return Waiting(state.terms, joined), ()
+            return Waiting(state.terms, joined, state.done), ()
         case Waiting(), Received(PrekeysWanted(number), secret):
             return _prepare(state, number, secret)
         case Waiting(), Received(RoundStart() as start):
@@ -238,8 +255,8 @@ def step(state: State, event: Event) -> Outcome:
         case Computing(), Computed(number, vector) if number == state.start.plan.round:
             charge = _charge(state.waiting.terms, number)
             return Charging(state.waiting, state.start, vector), (Pay(charge),)
-        case Charging(), Charged(number, receipt, secret) if number == state.start.plan.round:
-            return _release(state, receipt, secret)
+        case Charging(), Charged(number) if number == state.start.plan.round:
+            return _release(state, event)
         case ((Waiting() | Computing() | Charging()), (Computed() | Charged())):
             return state, ()  # of a round that is over
         case _:
@@ -250,13 +267,13 @@ def _name(event: Event) -> str:
     return type(event.message if isinstance(event, Received) else event).__name__
 
 
-def _start(terms: SiteTerms, secret: bytes) -> Outcome:
+def _start(terms: SiteTerms, event: Start) -> Outcome:
     if terms.job is None:
-        return Waiting(terms, None), (Tell(Ready(terms.site)),)
+        return Waiting(terms, None, event.done), (Tell(Ready(terms.site)),)
     invited = Invited(job=terms.job, site=terms.site, identity=terms.identity)
-    introduced, said = site_step(invited, Begin(secret))
+    introduced, said = site_step(invited, Begin(event.secret))
     assert isinstance(introduced, Introduced)
-    return Joining(terms, introduced), tuple(Tell(message) for message in said)
+    return Joining(terms, introduced, event.done), tuple(Tell(message) for message in said)
 
 
 def _sum_step(state: SiteState, event: SiteEvent) -> tuple[Joined | Uploaded, tuple[Command, ...]]:
@@ -294,23 +311,29 @@ def _begin_round(state: Waiting, start: RoundStart, *, after: int) -> Outcome:
         learning_rate=start.learning_rate,
         shares=noise_shares(terms.job, members=len(plan.members), noise_alone=terms.noise_alone),
     )
-    return Computing(state, start), (Compute(assignment),)
+    expand: tuple[Command, ...] = ()
+    if state.sum is not None and terms.job is not None:
+        expand = (Expand(plan_masks(state.sum, plan), terms.job),)
+    return Computing(state, start), (*expand, Compute(assignment))
 
 
 def _charge(terms: SiteTerms, number: int) -> Charge:
     return Charge(site=terms.site, round=number, terms=terms.terms, mechanism=terms.mechanism)
 
 
-def _release(state: Charging, receipt: Receipt, secret: bytes) -> Outcome:
+def _release(state: Charging, event: Charged) -> Outcome:
     waiting, plan = state.waiting, state.start.plan
-    if receipt.charge != charge_digest(_charge(waiting.terms, plan.round)):
+    if event.receipt.charge != charge_digest(_charge(waiting.terms, plan.round)):
         raise LocalProtocolError("the receipt is of another charge; nothing was sent")
     done = replace(waiting, done=plan.round)
     if waiting.sum is None:
         wire_bytes = np.ascontiguousarray(state.vector).tobytes()
         return done, (Tell(PlainUpdate(waiting.terms.site, plan.round, wire_bytes)),)
     contribute = Contribute(
-        plan=plan, vector=state.vector, next_secret=derive(secret, "next prekeys")[:32]
+        plan=plan,
+        vector=state.vector,
+        next_secret=derive(event.secret, "next prekeys")[:32],
+        mask=event.mask,
     )
     uploaded, said = _sum_step(waiting.sum, contribute)
     return replace(done, sum=uploaded), said

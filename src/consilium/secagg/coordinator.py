@@ -11,10 +11,10 @@ Any other pair raises `OutOfTurn`. Deadlines are the caller's: it says when a ro
 or the openings are complete. `RoundAborted` changes no state either: the caller may wait for
 more messages and ask again, or say AbandonRound; an abandoned round has opened nothing.
 
-Guarantees: memory is one vector (and a second one while it adds), whatever the number of
-sites; each message is checked for its sender, its round and its exact size before it counts;
-a bad message of one site is refused by name and costs the others nothing. An upload that
-came late is `OutOfTurn`, but its prekeys may be given as an event of their own.
+Guarantees: memory is a few vectors, whatever the number of sites; each message is checked for
+its sender, its round and its exact size before it counts; a bad message of one site is refused
+by name and costs the others nothing. An upload that came late is `OutOfTurn`, but its prekeys
+may be given as an event of their own.
 No privacy rests on this side: what it must not learn, the sites do not let it.
 """
 
@@ -38,10 +38,12 @@ from consilium.secagg.messages import (
     Survivors,
     Upload,
 )
-from consilium.secagg.recovery import TAG_BYTES, ClosedRound, masks_left
+from consilium.secagg.recovery import TAG_BYTES, ClosedRound, MasksLeft, masks_left
 from consilium.secagg.session import Session, check_hello, make_session
 
 MOST_PENDING: Final = 8  # rounds ahead that one site may have prekeys for
+AT_A_TIME: Final = 3  # uploads that are held until they are added
+_NO_MASKS: Final = MasksLeft((), ())
 
 
 # -- States ---------------------------------------------------------------------------
@@ -71,22 +73,27 @@ class Ready:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collecting:
-    """A plan is out; `total` is the sum of the uploads of the sites in `uploaded`."""
+    """A plan is out; the uploads of the sites in `uploaded` are in `total`, or still in `new`.
+
+    Uploads are added a few at a time: a fresh total for each would cost as much as its masks.
+    """
 
     ready: Ready
     plan: Plan
-    total: Vector = field(repr=False)
+    total: Vector | None = field(default=None, repr=False)
+    new: tuple[memoryview, ...] = field(default=(), repr=False)
     uploaded: frozenset[int] = frozenset()
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unmasking:
-    """The survivors are out; waiting for their openings."""
+    """The survivors are out; waiting for their openings. The masked sum is as in `Collecting`."""
 
     ready: Ready
     closed: ClosedRound
-    total: Vector = field(repr=False)
+    total: Vector | None = field(repr=False)
+    new: tuple[memoryview, ...] = field(repr=False)
     openings: Mapping[int, Opening] = field(default_factory=dict[int, Opening])
 
 
@@ -221,7 +228,7 @@ def _start_round(state: Ready, event: StartRound) -> tuple[Collecting, tuple[Pla
     plan = Plan(event.round, members, event.model)
     pending = {number: table for number, table in state.pending.items() if number >= event.round}
     ready = replace(state, pending=pending, done=event.round)
-    return Collecting(ready=ready, plan=plan, total=np.zeros(job.length, job.word)), (plan,)
+    return Collecting(ready=ready, plan=plan), (plan,)
 
 
 def _on_upload(state: Collecting, upload: Upload) -> Collecting:
@@ -234,12 +241,26 @@ def _on_upload(state: Collecting, upload: Upload) -> Collecting:
         if upload.prekeys.site != upload.site:
             raise RemoteProtocolError("prekeys of another site ride on an upload", upload.site)
         ready = _with_prekeys(ready, upload.prekeys)
-    return replace(
-        state,
-        ready=ready,
-        total=state.total + np.frombuffer(upload.vector, job.word),
-        uploaded=state.uploaded | {upload.site},
-    )
+    total, held = state.total, state.new
+    if len(held) == AT_A_TIME:
+        total, held = _added(job, total, held), ()
+    uploaded = state.uploaded | {upload.site}
+    new = (*held, upload.vector)
+    return replace(state, ready=ready, total=total, new=new, uploaded=uploaded)
+
+
+def _added(
+    job: SumJob,
+    total: Vector | None,
+    new: tuple[memoryview, ...],
+    masks: MasksLeft = _NO_MASKS,
+) -> Vector:
+    """Returns the total so far plus the uploads in `new`, less `masks`, in memory of its own."""
+    vectors = [np.frombuffer(upload, job.word) for upload in new]
+    first, *others = vectors if total is None else [total, *vectors]
+    out = first.copy()
+    add_masks(out, add=masks.subtracted, subtract=masks.added, others=others)
+    return out
 
 
 def _close_uploads(state: Collecting) -> tuple[Unmasking, tuple[Survivors]]:
@@ -255,7 +276,7 @@ def _close_uploads(state: Collecting) -> tuple[Unmasking, tuple[Survivors]]:
     closed = ClosedRound(
         session=ready.session, plan=plan, survivors=survivors, prekeys=ready.pending[plan.round]
     )
-    after = Unmasking(ready=_forget_rounds(ready), closed=closed, total=state.total)
+    after = Unmasking(ready=_forget_rounds(ready), closed=closed, total=state.total, new=state.new)
     return after, (Survivors(plan.round, survivors),)
 
 
@@ -274,8 +295,7 @@ def _on_opening(state: Unmasking, opening: Opening) -> Unmasking:
 def _finish(state: Unmasking) -> tuple[Ready, tuple[Total]]:
     closed = state.closed
     masks = masks_left(closed, state.openings)
-    vector = state.total.copy()
-    add_masks(vector, add=masks.subtracted, subtract=masks.added)
+    vector = _added(closed.session.job, state.total, state.new, masks)
     return state.ready, (Total(round=closed.plan.round, sites=closed.survivors, vector=vector),)
 
 
@@ -337,7 +357,7 @@ def _check_new(message: Hello | Upload | Opening, seen: Container[int]) -> None:
         raise RemoteProtocolError(f"second {name} of site {message.site}", message.site)
 
 
-def _check_size(site: int, name: str, field_bytes: bytes, expected: int) -> None:
+def _check_size(site: int, name: str, field_bytes: bytes | memoryview, expected: int) -> None:
     if len(field_bytes) != expected:
         raise RemoteProtocolError(
             f"{name} of site {site} has {len(field_bytes)} bytes; expected {expected}", site

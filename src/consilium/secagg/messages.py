@@ -25,7 +25,7 @@ class _Quiet(Message, frozen=True):
         """Returns every field as it may be shown."""
         values = [(name, getattr(self, name)) for name in self.__struct_fields__]
         return [
-            (name, f"<{len(value)} bytes>" if isinstance(value, bytes) else value)
+            (name, f"<{len(value)} bytes>" if isinstance(value, bytes | memoryview) else value)
             for name, value in values
         ]
 
@@ -81,11 +81,14 @@ class Plan(_Quiet, frozen=True):
 
 @final
 class Upload(_Quiet, frozen=True):
-    """A masked vector, little-endian words; the prekeys of the next round may ride on it."""
+    """A masked vector, little-endian words; the prekeys of the next round may ride on it.
+
+    `vector` is a view of bytes, as a copy of it would cost as much as half of its masks.
+    """
 
     site: int
     round: int
-    vector: bytes
+    vector: memoryview
     prekeys: Prekeys | None
 
 

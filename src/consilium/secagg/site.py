@@ -20,9 +20,10 @@ Guarantees, against a malicious coordinator with up to `colluders` sites:
   different plans add masks that do not cancel.
 - The past. After Open, the state holds nothing that unmasks the round or any before it.
 
-Every secret is 32 bytes, uniform, from the caller, and for one event only. THE NEXT STATE MUST
-BE DURABLE BEFORE THE MESSAGES LEAVE, and an older state must never be used again: two vectors
-under one round's masks show their difference. A site that lost its state needs a new session.
+Every secret is 32 bytes, uniform, from the caller, and for one event only. AN OLDER STATE MUST
+NEVER BE USED AGAIN: two vectors under one round's masks show their difference. A state need not
+outlive its process: a site that lost it joins a new session. That it then answers no round
+again takes a durable mark of what it answered, which is the caller's.
 Source: Bonawitz et al. 2017 (ia.cr/2017/281), figure 4; the sealed opening is ours.
 """
 
@@ -30,12 +31,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias, final
 
+import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from consilium.errors import ConfigError, LocalProtocolError, OutOfTurn, RemoteProtocolError
 from consilium.secagg import keys, shamir
 from consilium.secagg.job import DIGEST_BYTES, SumJob, Vector
-from consilium.secagg.masks import add_masks
+from consilium.secagg.masks import Mask, MaskKeys, add_masks
 from consilium.secagg.messages import (
     FromSite,
     Hello,
@@ -136,11 +138,15 @@ class Prepare:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contribute:
-    """Mask `vector` for the round of `plan`; with `next_secret`, prepare the round after it."""
+    """Mask `vector` for the round of `plan`; with `next_secret`, prepare the round after it.
+
+    Who has expanded the masks of `plan_masks` ahead hands them over as `mask`.
+    """
 
     plan: Plan
     vector: Vector = field(repr=False)
     next_secret: bytes | None = field(default=None, repr=False)
+    mask: Mask | None = field(default=None, repr=False)
 
 
 @final
@@ -187,6 +193,31 @@ def site_step(state: SiteState, event: SiteEvent) -> tuple[SiteState, tuple[From
             raise OutOfTurn(f"{type(event).__name__} while {type(state).__name__}")
 
 
+def plan_masks(state: Joined | Uploaded, plan: Plan) -> MaskKeys:
+    """Returns the keys of the masks that this site's vector will get in the round of `plan`.
+
+    Raises:
+        RemoteProtocolError: The plan breaks a rule.
+    """
+    joined = state.joined if isinstance(state, Uploaded) else state
+    site, self_secret = joined.site, _check_plan(joined, plan)
+    digest = keys.plan_digest(joined.session.digest, plan)
+    chains = _chains_at(joined, plan.round)
+    pairs = {
+        peer: keys.pair_mask(keys.root(chains[peer]), digest)
+        for peer in plan.members
+        if peer != site
+    }
+    return MaskKeys(
+        plan=digest,
+        added=(
+            keys.self_mask(self_secret, digest),
+            *(key for peer, key in pairs.items() if site < peer),
+        ),
+        subtracted=tuple(key for peer, key in pairs.items() if peer < site),
+    )
+
+
 def _begin(state: Invited, secret: bytes) -> tuple[Introduced, tuple[Hello]]:
     _check_secret(secret)
     hello = say_hello(state.job, state.site, state.identity, keys.public_key(secret))
@@ -231,28 +262,28 @@ def _prepare(state: Joined, number: int, secret: bytes) -> tuple[Joined, Prekeys
 
 
 def _contribute(state: Joined, event: Contribute) -> tuple[Uploaded, tuple[Upload]]:
-    plan = event.plan
-    self_secret = _check_plan(state, plan)
-    _check_vector(state.session.job, event.vector)
+    plan, job = event.plan, state.session.job
+    mask_keys = plan_masks(state, plan)
+    _check_vector(job, event.vector)
+    masked = _masked(job, event, mask_keys)
     after = _erase_before(replace(state, done=plan.round), plan.round)
     prekeys = None
     if event.next_secret is not None:
         after, prekeys = _prepare(after, plan.round + 1, event.next_secret)
-    digest = keys.plan_digest(state.session.digest, plan)
-    masks = {
-        peer: keys.pair_mask(keys.root(after.chains[peer]), digest)
-        for peer in plan.members
-        if peer != state.site
-    }
-    vector = event.vector.copy()
-    add_masks(
-        vector,
-        add=[keys.self_mask(self_secret, digest)]
-        + [key for peer, key in masks.items() if state.site < peer],
-        subtract=[key for peer, key in masks.items() if peer < state.site],
-    )
-    upload = Upload(state.site, plan.round, vector.tobytes(), prekeys)
+    upload = Upload(state.site, plan.round, masked.view(np.uint8).data.toreadonly(), prekeys)
     return Uploaded(joined=after, plan=plan), (upload,)
+
+
+def _masked(job: SumJob, event: Contribute, mask_keys: MaskKeys) -> Vector:
+    mask = event.mask
+    if mask is None:
+        masked = event.vector.copy()
+        add_masks(masked, add=mask_keys.added, subtract=mask_keys.subtracted)
+        return masked
+    if mask.plan != mask_keys.plan:
+        raise LocalProtocolError(f"the mask is not of the plan of round {event.plan.round}")
+    _check_vector(job, mask.words)
+    return np.add(event.vector, mask.words)
 
 
 def _open(state: Uploaded, event: Open) -> tuple[Joined, tuple[Opening]]:

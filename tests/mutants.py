@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Removes each safeguard in turn, in a copy, and shows that a test fails: `make mutants`.
+
+A mutant is a guard's name, the edits that remove it, and the tests that must notice. Each edit
+must fit exactly once, so that a list that fell behind the code says so. The exit code is the
+number of survivors. Source of the idea: DeMillo, Lipton and Sayward 1978.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, final
+
+ROOT: Final = Path(__file__).parents[1]
+SECAGG: Final = "tests/secagg"
+ATTACKS: Final = "tests/secagg/test_attacks.py"
+NOISE: Final = "tests/dp/test_noise.py"
+PLAN: Final = "tests/dp/test_plan.py"
+SITE: Final = "tests/federation/test_site.py"
+RUNNER: Final = "tests/adapters/test_site_runner.py"
+
+Edit = tuple[str, str, str]  # file under src/consilium, text, what takes its place
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One safeguard, how it is removed, and which tests must fail then."""
+
+    guard: str
+    edits: tuple[Edit, ...]
+    tests: str = SECAGG
+
+
+def one(guard: str, file: str, old: str, new: str, tests: str = SECAGG) -> Mutant:
+    """Returns a mutant of a single edit."""
+    return Mutant(guard, ((file, old, new),), tests)
+
+
+# -- The list -------------------------------------------------------------------------
+
+JOB = [
+    one("threshold rule", "secagg/job.py", "sites + colluders < 2 * threshold", "True"),
+    one("two honest sites", "secagg/job.py", "0 <= colluders <= threshold - 2", "True"),
+    one("three sites", "secagg/job.py", "if sites < FEWEST_SITES", "if False"),
+    one("one identity a site", "secagg/job.py", "len(set(identities)) != len(identities)", "False"),
+    one("ring of 12 to 32 bits", "secagg/job.py", "FEWEST_BITS <= self.bits <= MOST_BITS", "True"),
+    one("noise floor", "secagg/job.py", "max(self.threshold, members - self.tolerated_drops)",
+        "self.threshold", ATTACKS),
+]  # fmt: skip
+SETUP = [
+    one("signature of a hello", "secagg/session.py",
+        "        verifier.verify(hello.signature, _signed_text(job, hello.site, hello.key))\n", ""),
+    one("usable key", "secagg/session.py", "        keys.agree(_PROBE, hello.key)\n", ""),
+    one("job in a hello", "secagg/session.py",
+        '"secagg hello", job.digest(), site', '"secagg hello", site'),
+    one("site in a hello", "secagg/session.py",
+        '"secagg hello", job.digest(), site, key', '"secagg hello", job.digest(), key'),
+    one("roster in every key", "secagg/session.py", "job.digest(), said)", "job.digest())"),
+    one("job in every key", "secagg/session.py",
+        '"secagg session", job.digest(), said', '"secagg session", said'),
+    one("own hello on the roster", "secagg/site.py",
+        "if state.hello not in roster.hellos", "if False"),
+    one("lists without repeats", "secagg/session.py",
+        "any(later <= earlier for earlier, later in pairwise(sites))", "False"),
+    one("lists without strangers", "secagg/session.py", "if strangers:", "if False:"),
+    one("lists of enough sites", "secagg/session.py", "if len(sites) < least:", "if False:"),
+]  # fmt: skip
+ROUND = [
+    one("one vector a round", "secagg/site.py", "if plan.round <= state.done:", "if False:"),
+    one("prekeys before a plan", "secagg/site.py", "plan.round not in state.prepared", "False"),
+    one("prekeys once", "secagg/site.py",
+        "number <= state.done or number in state.prepared", "False"),
+    one("members above the threshold", "secagg/site.py",
+        "least=state.session.job.threshold)", "least=0)", ATTACKS),
+    one("survivors above the least", "secagg/site.py",
+        "among=members, least=least", "among=members, least=0", ATTACKS),
+    one("survivors within the plan", "secagg/site.py",
+        "check_sites(survivors.sites, among=members",
+        "check_sites(survivors.sites, among=range(99)",
+        ATTACKS),
+    one("survivors of this round", "secagg/site.py",
+        "if survivors.round != state.plan.round", "if False"),
+    one("this site on the list", "secagg/site.py", "if site not in sites:", "if False:", ATTACKS),
+    one("whole secrets", "secagg/site.py", "if len(secret) != SECRET_BYTES:", "if False:"),
+    one("vectors of the job", "secagg/site.py",
+        "vector.shape != (job.length,) or vector.dtype != job.word", "False"),
+    one("masks of the plan", "secagg/site.py", "mask.plan != mask_keys.plan", "False"),
+    Mutant("own mask", (
+        ("secagg/site.py", "            keys.self_mask(self_secret, digest),\n", ""),
+        ("secagg/recovery.py",
+         "[keys.self_mask(secrets[site], digest) for site in closed.survivors]",
+         "list[bytes]()"),
+    )),
+    one("one opening a round", "secagg/site.py",
+        "return _erase_before(joined, plan.round + 1), (opening,)", "return state, (opening,)"),
+    one("erasure after an opening", "secagg/site.py",
+        "return _erase_before(joined, plan.round + 1), (opening,)", "return joined, (opening,)"),
+    one("erasure of abandoned rounds", "secagg/site.py",
+        "_erase_before(replace(state, done=plan.round), plan.round)",
+        "replace(state, done=plan.round)"),
+    one("one pad a member", "secagg/site.py",
+        '"self" if dealer in survivors else "pair"', '"self"'),
+    one("fresh opening secret", "secagg/site.py",
+        "opening_digest(keys.plan_digest(joined.session.digest, plan), survivors)",
+        'opening_digest(b"", survivors)'),
+]  # fmt: skip
+KEYS = [
+    one("model in every mask", "secagg/keys.py",
+        "session, plan.round, plan.members, plan.model)", "session, plan.round, plan.members)",
+        ATTACKS),
+    one("members in every mask", "secagg/keys.py",
+        "session, plan.round, plan.members, plan.model)", "session, plan.round, plan.model)",
+        ATTACKS),
+    one("survivors in the seal", "secagg/keys.py",
+        '"secagg opening", plan, survivors', '"secagg opening", plan', ATTACKS),
+    one("plan in the seal", "secagg/keys.py",
+        '"secagg opening", plan, survivors', '"secagg opening", survivors'),
+    Mutant("seal opens by the threshold", (
+        ("secagg/site.py", "joined.session.job.threshold - 1, keys", "1, keys"),
+        ("secagg/recovery.py", "commitments, closed.session.job.threshold - 1)", "commitments, 1)"),
+    ), ATTACKS),
+    one("ratchet", "secagg/keys.py", 'wire.derive(chain, "secagg next")', "chain"),
+    one("session in a chain", "secagg/keys.py", '"secagg chain", session,', '"secagg chain",'),
+    one("kind in a pad", "secagg/keys.py", '"secagg pad", kind, dealer', '"secagg pad", dealer'),
+    one("dealer in a pad", "secagg/keys.py", '"secagg pad", kind, dealer', '"secagg pad", kind'),
+    one("plan in an own mask", "secagg/keys.py",
+        '"secagg self mask", plan)', '"secagg self mask")'),
+    one("purpose of a fresh secret", "secagg/keys.py",
+        '"secagg fresh", purpose, *parts', '"secagg fresh", *parts'),
+    one("random polynomial", "secagg/shamir.py",
+        'wire.derive(randomness, "secagg polynomial", power)', "bytes(64)"),
+    one("whole polynomial", "secagg/shamir.py",
+        "for power in range(threshold - 1, 0, -1)", "for power in range(threshold - 2, 0, -1)"),
+    one("points without zero", "secagg/shamir.py", " or 0 in points", ""),
+]  # fmt: skip
+COORDINATOR = [
+    one("commitments of shares", "secagg/recovery.py",
+        "if keys.commitment(share) == commitments[holder]:", "if True:"),
+    one("proof before blame", "secagg/recovery.py", "if misfits > most}", "if misfits > 0}"),
+    one("enough openings", "secagg/recovery.py", "if len(openings) < threshold:", "if False:"),
+    one("sender of a message", "secagg/coordinator.py", "if message.site not in among:",
+        "if False:"),
+    one("round of a message", "secagg/coordinator.py", "if message.round != number:", "if False:"),
+    one("one message a site", "secagg/coordinator.py", "if message.site in seen:", "if False:"),
+    one("exact sizes", "secagg/coordinator.py", "if len(field_bytes) != expected:", "if False:"),
+    one("uploads of enough sites", "secagg/coordinator.py",
+        "if len(state.uploaded) < least:", "if False:"),
+    one("prekeys of their sender", "secagg/coordinator.py",
+        "if upload.prekeys.site != upload.site:", "if False:"),
+    one("bounded prekeys", "secagg/coordinator.py", " or len(ahead) >= MOST_PENDING", ""),
+]  # fmt: skip
+WIRE = [
+    one("one spelling", "wire.py", "if again != data:", "if False:",
+        "tests/test_wire.py"),
+    one("bounded messages", "wire.py", "if not 1 < len(data) <= limit:", "if False:",
+        "tests/test_wire.py"),
+    one("one version", "wire.py", "if data[0] != VERSION:", "if False:", "tests/test_wire.py"),
+    one("injective frames", "wire.py", "out += kind + len(raw)", "out += len(raw)",
+        "tests/test_wire.py"),
+    one("messages show sizes", "secagg/messages.py",
+        "isinstance(value, bytes | memoryview)", "False"),
+]  # fmt: skip
+NOISED = [
+    one("least noise of the lemma", "dp/noise.py", "if sigma < LEAST_SIGMA:", "if False:", NOISE),
+    one("doubt of float32", "dp/noise.py", "0.5 - _ERROR32 * sigma", "0.5", NOISE),
+    one("tails of float32", "dp/noise.py",
+        "return shifted >= np.uint32((1 << 32) - 2 * _TAIL32)",
+        "return np.zeros(shifted.shape, np.bool_)", NOISE),
+    one("tails of float64", "dp/noise.py", "_ERROR64 * sigma) | tail[place]", "_ERROR64 * sigma)",
+        NOISE),
+    one("values in range", "dp/noise.py",
+        "if values.size and not max(values.max(), -values.min()) < LARGEST:", "if False:", NOISE),
+    one("colluders' noise is known", "dp/plan.py",
+        "return self.least - self.colluders", "return self.least", PLAN),
+    one("drops lose noise", "dp/plan.py",
+        "self.noise_multiplier * self.l2_clip_norm / math.sqrt(shares.honest)",
+        "self.noise_multiplier * self.l2_clip_norm / math.sqrt(shares.members)", PLAN),
+    one("clamp before the lattice", "dp/plan.py",
+        "np.clip(total, -self.clamp, self.clamp, dtype=np.float32)", "total.copy()", PLAN),
+    one("room for noise in the ring", "dp/plan.py",
+        " + _NOISE_RANGE * spread * math.sqrt(shares.members)", "", PLAN),
+]  # fmt: skip
+SITES = [
+    one("receipt before release", "federation/site.py",
+        "if event.receipt.charge != charge_digest(", "if False and charge_digest(", SITE),
+    one("weights of the plan", "federation/site.py",
+        "if plan.model != model_digest(start.weights):", "if False:", SITE),
+    one("one answer a round, across restarts", "federation/site.py",
+        "return Waiting(state.terms, joined, state.done), ()",
+        "return Waiting(state.terms, joined), ()", SITE),
+    one("last round read at the start", "adapters/site_runner.py",
+        "Start(self._parts.source(), done)", "Start(self._parts.source())", RUNNER),
+    one("charge on the disk", "adapters/ledger_file.py",
+        'msgspec.json.encode(line) + b"\\n")\n            os.fsync(self._file.fileno())',
+        'msgspec.json.encode(line) + b"\\n")', "tests/adapters/test_ledger_file.py"),
+]  # fmt: skip
+MUTANTS: Final = (*JOB, *SETUP, *ROUND, *KEYS, *COORDINATOR, *WIRE, *NOISED, *SITES)
+
+
+# -- The run --------------------------------------------------------------------------
+
+
+def apply(room: Path, edits: Sequence[Edit]) -> None:
+    """Makes the edits in the copy.
+
+    Raises:
+        ValueError: A text does not occur exactly once.
+    """
+    for file, old, new in edits:
+        path = room / "src" / "consilium" / file
+        text = path.read_text()
+        if text.count(old) != 1:
+            raise ValueError(f"{file}: {old!r} occurs {text.count(old)} times; expected once")
+        path.write_text(text.replace(old, new))
+
+
+def restore(room: Path, edits: Sequence[Edit]) -> None:
+    """Undoes the edits in the copy."""
+    for file, _, _ in edits:
+        shutil.copy(ROOT / "src" / "consilium" / file, room / "src" / "consilium" / file)
+
+
+def failures(room: Path, tests: str) -> str | None:
+    """Returns the first test that fails, or None where all pass."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", tests]
+    environment = {**os.environ, "PYTHONPATH": str(room / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(  # noqa: S603 - this interpreter, on our own tests
+        [*command, "-m", "not slow"], cwd=room, env=environment, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    if done.returncode == 0:
+        return None
+    lines = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return lines[0].split(" - ")[0].split("::")[-1] if lines else "the run itself"
+
+
+def killed(room: Path, mutants: Sequence[Mutant]) -> Iterator[tuple[Mutant, str | None]]:
+    """Yields each mutant with the test that noticed it, or None."""
+    for mutant in mutants:
+        apply(room, mutant.edits)
+        yield mutant, failures(room, mutant.tests)
+        restore(room, mutant.edits)
+
+
+def main(names: Sequence[str]) -> int:
+    """Runs the mutants whose guard holds one of the names, or all; returns the survivors."""
+    chosen = [m for m in MUTANTS if not names or any(name in m.guard for name in names)]
+    survivors = 0
+    with tempfile.TemporaryDirectory() as folder:
+        room = Path(folder)
+        for name in ("src", "tests"):
+            shutil.copytree(ROOT / name, room / name)
+        shutil.copy(ROOT / "pyproject.toml", room)
+        for tests in sorted({mutant.tests for mutant in chosen}):
+            broken = failures(room, tests)
+            if broken:
+                print(f"{tests} fails unchanged: {broken}")
+                return 1
+        for mutant, test in killed(room, chosen):
+            survivors += test is None
+            print(f"{mutant.guard:40} {'SURVIVED' if test is None else test}", flush=True)
+    print(f"{len(chosen) - survivors} of {len(chosen)} mutants are killed")
+    return survivors
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
