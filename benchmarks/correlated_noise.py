@@ -5,10 +5,10 @@
 
 For each mechanism the learning rate is chosen by the mean validation score over the seeds, and
 the test figures of that rate are the ones to compare. Writes
-benchmarks/out/correlated_RECIPE_BATCH.json.
-An experiment on open data: its noise comes from a seeded generator, so nothing here may be
-released. It draws, clips and steps as the product does; for a single linear layer it clips by a
-closed form, which every run compares once with the product's sum.
+benchmarks/out/correlated_RECIPE_BATCH.json. Images have one view. An experiment on open data: its
+noise comes from a seeded generator, so nothing here may be released. It draws, clips and steps as
+the product does; for a single linear layer it clips by a closed form, which every run compares
+once with the product's sum.
 
 Mechanism. G (n, dimension) holds the clipped sums of n steps, Z independent normal entries, S an
 invertible lower triangular n x n matrix with b bands. Released is G + z C S^-1 Z, for clip norm
@@ -87,6 +87,11 @@ class Mechanism:
     expected_batch: float
     epsilon: float
 
+    def noise_of_weights(self, workload: Matrix) -> float:
+        """Returns the root mean square of A z S^-1 Z, in clip norms over the learning rate."""
+        total = np.linalg.norm(workload @ np.linalg.inv(self.strategy))
+        return float(self.noise_multiplier * total / math.sqrt(len(workload)))
+
     def noise(self, dimension: int, coins: np.random.Generator) -> Iterator[Vector]:
         """Yields the rows of S^-1 Z, as forward substitution does."""
         bands = max(1, int(np.count_nonzero(self.strategy, axis=0).max()))
@@ -119,8 +124,10 @@ def root_of_prefix_sums(n: int) -> Matrix:
     return found
 
 
-def weights_of_gradients(n: int, momentum: float) -> Matrix:
+def weights_of_gradients(agenda: Agenda) -> Matrix:
     """Returns A: prefix sums of the velocities of momentum SGD."""
+    n = agenda.rounds
+    momentum = agenda.optimiser.momentum if isinstance(agenda.optimiser, Sgd) else 0.0
     return toeplitz(np.ones(n), n) @ toeplitz(momentum ** np.arange(n), n)
 
 
@@ -158,9 +165,7 @@ def mechanisms(project: Project, patients: int, bands: Sequence[int]) -> Iterato
     agenda, dp = make_agenda(project), project.dp
     assert dp is not None
     assert dp.target_epsilon is not None
-    n, q = agenda.rounds, dp.expected_batch / patients
-    momentum = agenda.optimiser.momentum if isinstance(agenda.optimiser, Sgd) else 0.0
-    workload = weights_of_gradients(n, momentum)
+    n, q, workload = agenda.rounds, dp.expected_batch / patients, weights_of_gradients(agenda)
     for b in bands:
         probability, rounds = b * q, -(-n // b)
         if probability > 1:
@@ -306,7 +311,9 @@ def main() -> None:
         for rate, project in zip(asked.rates, projects, strict=True):
             released_ = [train(project, trainee, mechanism, seed) for seed in range(asked.seeds)]
             looks = [[seen(ready, weights, split) for split in splits] for weights in released_]
-            rows.append({"mechanism": mechanism.name, "rate": rate, **figures(mechanism, looks)})
+            left = mechanism.noise_of_weights(weights_of_gradients(make_agenda(project)))
+            head = {"mechanism": mechanism.name, "rate": rate, "noise_of_weights": round(left, 3)}
+            rows.append({**head, **figures(mechanism, looks)})
             print(json.dumps(rows[-1]), flush=True)
     write(f"correlated_{asked.recipe}_{projects[0].dp.expected_batch:g}", rows)
 
@@ -327,7 +334,7 @@ def _numbers(kind: Callable[[str], float]) -> Callable[[str], list[float]]:
 
 
 def _project(asked: argparse.Namespace, rate: float) -> Project:
-    changes = {"learning_rate.initial": repr(rate)}
+    changes = {"learning_rate.initial": repr(rate), "training.views": "1"}
     if asked.batch is not None:
         changes["dp.expected_batch"] = repr(asked.batch)
     recipe = HERE.parent / "recipes" / f"{asked.recipe}.toml"
