@@ -40,8 +40,8 @@ def main() -> None:
     facts = {
         "command": shlex.join(["python", *sys.argv]),
         "date": datetime.now(UTC).date().isoformat(),
-        "commit": _commit(),
-        "machine": f"{platform.machine()}, {_processor()}",
+        "commit": commit(),
+        "machine": f"{platform.machine()}, {processor()}",
         "versions": trained.results[0].versions,
         "test_records": trained.results[0].test.records,
         "noise_multiplier": {one.arm: one.statement.noise_multiplier for one in trained.results},
@@ -68,7 +68,7 @@ def _plain(value: object) -> object:
     return value
 
 
-def _commit() -> str:
+def commit() -> str:
     found = subprocess.run(
         ["git", "describe", "--always", "--dirty"],  # noqa: S607
         capture_output=True,
@@ -79,7 +79,7 @@ def _commit() -> str:
     return found.stdout.strip()
 
 
-def _processor() -> str:
+def processor() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
     named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return f"{len(named)} x {named[0]}" if named else platform.processor()

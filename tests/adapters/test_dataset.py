@@ -2,6 +2,7 @@
 """From the words of a project to records at sites, and what is refused on the way."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,20 @@ def test_the_sites_share_all_training_records(digits: Dataset) -> None:
     assert ready.names == ("site-1", "site-2", "site-3", "site-4")
     assert sum(len(part) for part in ready.parts) == len(digits.splits.train)
     assert public_facts(ready).records == len(digits.splits.train)
+
+
+def test_every_view_of_a_patients_records_is_the_patients(digits: Dataset) -> None:
+    ready = make_ready(make_project({"training.views": "3"}), digits, federated=True, seed=0)
+
+    trainee, one = ready.trainee(1), replace(ready, views=1).trainee(1)
+
+    count = len(one.labels)
+    assert public_facts(ready).records == 3 * len(digits.splits.train)
+    assert torch.equal(trainee.inputs[:count], one.inputs)
+    assert torch.equal(trainee.labels.reshape(3, count), one.labels.expand(3, count))
+    assert [rows.tolist() for rows in trainee.rows] == [
+        [k * count + row for k in range(3) for row in rows] for rows in one.rows
+    ]
 
 
 def test_one_party_holds_everything_without_federation(digits: Dataset) -> None:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from consilium.data.duplicates import find_duplicates
@@ -28,6 +30,7 @@ from consilium.errors import DataError
 from consilium.federation.contribution import Trainee
 from consilium.federation.project import Data, Project, Sites
 from consilium.federation.setup import PublicFacts
+from consilium.learning.augmentation import view
 from consilium.learning.front_end import apply_front_end, split_front_end
 from consilium.learning.models.registry import build
 from consilium.learning.parameters import dimension
@@ -64,6 +67,7 @@ class Ready:
         names: Of the sites.
         preprocessing: Public and fixed.
         task: What is learnt.
+        views: Of each training image.
     """
 
     model: nn.Module = field(repr=False)
@@ -73,6 +77,7 @@ class Ready:
     names: tuple[str, ...]
     preprocessing: Preprocessing
     task: Classification
+    views: int
 
     def features(self, records: Records) -> tuple[Tensor, Tensor]:
         """Returns what the trained part sees of `records`, and their labels."""
@@ -81,14 +86,21 @@ class Ready:
 
     def trainee(self, site: int) -> Trainee:
         """Returns the records of `site` with a model of its own."""
-        inputs, labels = self.features(self.parts[site])
+        part = self.parts[site]
+        images, labels = self.preprocessing.tensors(part)
+        views = [apply_front_end(self.front_end, view(images, k)) for k in range(self.views)]
         return Trainee(
             model=copy.deepcopy(self.trained),
             task=self.task,
-            inputs=inputs,
-            labels=labels,
-            rows=self.parts[site].by_patient(),
+            inputs=torch.cat(views),
+            labels=labels.repeat(self.views),
+            rows=tuple(_of_every_view(rows, len(part), self.views) for rows in part.by_patient()),
         )
+
+
+def _of_every_view(rows: NDArray[np.intp], records: int, views: int) -> NDArray[np.intp]:
+    """Returns where a patient's records are when the views stand one after another."""
+    return np.concatenate([rows + k * records for k in range(views)])
 
 
 def read_dataset(settings: Data, folder: Path | None) -> Dataset:
@@ -153,6 +165,7 @@ def make_ready(project: Project, dataset: Dataset, *, federated: bool, seed: int
         names=site_names(parts) if federated else ("all data",),
         preprocessing=preprocessing,
         task=task,
+        views=project.training.views,
     )
 
 
@@ -160,7 +173,7 @@ def public_facts(ready: Ready) -> PublicFacts:
     """Returns the counts that everybody may know."""
     return PublicFacts(
         patients=sum(part.patient_count for part in ready.parts),
-        records=sum(len(part) for part in ready.parts),
+        records=ready.views * sum(len(part) for part in ready.parts),
         dimension=dimension(ready.trained),
     )
 

@@ -95,6 +95,7 @@ class Training(Section, frozen=True, kw_only=True):
     class_weights: tuple[float, ...] = ()
     local_epochs: int = 1
     local_batch: int = 32
+    views: int = 1
     average_decay: float = 0.0
     evaluate_every: int = 5
 
@@ -315,7 +316,7 @@ def _without_none(table: dict[str, object]) -> dict[str, object]:
 
 
 _POSITIVE: Final[Mapping[str, tuple[str, ...]]] = {  # where they are set at all
-    "training": ("rounds", "local_epochs", "local_batch", "evaluate_every"),
+    "training": ("rounds", "local_epochs", "local_batch", "views", "evaluate_every"),
     "sites": ("count",),
     "learning_rate": ("initial",),
     "stopping": ("patience", "budget_epsilon"),

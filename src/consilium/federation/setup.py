@@ -40,7 +40,8 @@ class PublicFacts:
 
     Attributes:
         patients: Training patients over all sites (N); declared public.
-        records: Training records over all sites; only the arms without DP use it.
+        records: Training records over all sites, each view counted; only the arms without DP
+            use it.
         dimension: Trainable weights of the model.
     """
 
