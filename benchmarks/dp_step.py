@@ -2,11 +2,15 @@
 """What exact per-patient clipping costs: time and memory, beside the step without privacy.
 
     python benchmarks/dp_step.py [--models resnet18-64 ...] [--repeats 5] [--threads 1]
+                                 [--memory kept | fresh]
 
 Every way runs in turn with the non-private step (forward and backward at the same batch), and
 what is written down is the ratio of medians of CPU time. Noise and the optimiser's step are not
 in it, except in `whole`, which is beside `plain-whole`: forward, backward and the optimiser.
-Memory is the growth of the process's peak over its size before the first step, each way in a
+What memory costs is the same for all ways: pages that are freed stay in the process (`kept`, as
+in our own programs), or every large value takes fresh ones (`fresh`), which on a machine with slow
+page faults costs up to twice the arithmetic and favours whatever holds less at once.
+Peak memory is the growth of the process's peak over its size before the first step, each way in a
 process of its own. Opacus takes part where it is installed (the extra `bench`). With `--rest`
 instead: noise and optimiser beside a step of ResNet-18 at 224 pixels and batch 64, and seconds
 to price 30,000 steps. Writes benchmarks/out/dp_step.json.
@@ -387,18 +391,28 @@ def beside(way: str, times: dict[str, float]) -> float:
     return times["plain-whole" if way == "whole" else "plain"]
 
 
+def again_with(memory: str) -> None:
+    """Starts this program again with the allocator told; it can only be told at a start."""
+    threshold = str(2**17 if memory == "fresh" else 2**35)
+    told = {f"MALLOC_{name}_THRESHOLD_": threshold for name in ("MMAP", "TRIM")}
+    if os.environ.get("MALLOC_MMAP_THRESHOLD_") != threshold:
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **told})  # noqa: S606
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=list(ROWS), choices=ROWS)
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--memory", default="kept", choices=("kept", "fresh"))
     parser.add_argument("--rest", action="store_true")
     parser.add_argument("--peak", nargs=2, metavar=("MODEL", "WAY"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.peak:
         print_peak(*asked.peak)
         return
+    again_with(asked.memory)
     torch.set_num_threads(asked.threads)
     warnings.filterwarnings("ignore", module="opacus|torch.nn.modules.module")  # Opacus' own
     ways = list(dict.fromkeys(["plain", *asked.ways]))
@@ -413,7 +427,12 @@ def main() -> None:
     for row in [] if asked.rest else asked.models:
         rows.append(measured(row, ways, asked.repeats))
         print(json.dumps(rows[-1]), flush=True)
-    facts = {"threads": asked.threads, "machine": platform.machine(), "torch": torch.__version__}
+    facts = {
+        "threads": asked.threads,
+        "memory": asked.memory,
+        "machine": platform.machine(),
+        "torch": torch.__version__,
+    }
     out = HERE / "out"
     out.mkdir(exist_ok=True)
     (out / "dp_step.json").write_text(json.dumps({**facts, "rows": rows}, indent=2) + "\n")

@@ -16,7 +16,8 @@ from typing import Final, final
 import msgspec
 
 from consilium.adapters.checkpoints import write_whole
-from consilium.adapters.dataset import Dataset, read_dataset, use_threads
+from consilium.adapters.dataset import Dataset, read_dataset
+from consilium.adapters.machine import use_threads
 from consilium.adapters.training import MODEL, NobodyWatches, Observer, Run, train_arm
 from consilium.errors import ConfigError
 from consilium.federation.arms import ARMS, MAIN_ARM

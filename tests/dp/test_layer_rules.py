@@ -73,7 +73,7 @@ def test_three_forms_of_a_convolution_are_the_same(case: Case) -> None:
     assert isinstance(rule, Convolution)
     by = torch.tensor([0.5, 2.0, 0.0], dtype=torch.float64)
 
-    gradients = rule.gradients(inputs, outputs, weight)
+    gradients = torch.cat([*rule.gradients(inputs, outputs, weight)])
     squares, doubt = rule.squares(inputs, outputs, weight)
     weighted = rule.weighted(inputs, outputs, weight, by)
 
@@ -91,7 +91,7 @@ def test_three_forms_of_a_product_are_the_same(places: list[int], seed: int) -> 
     outputs = torch.randn(3, *places, 5, dtype=torch.float64)
     weight, by = torch.randn(5, 4, dtype=torch.float64), torch.rand(3, dtype=torch.float64)
 
-    gradients = Product().gradients(inputs, outputs, weight)
+    gradients = torch.cat([*Product().gradients(inputs, outputs, weight)])
     squares, doubt = Product().squares(inputs, outputs, weight)
 
     flat = outputs.reshape(3, -1, 5), inputs.reshape(3, -1, 4)
@@ -108,7 +108,7 @@ def test_three_forms_of_a_look_up_are_the_same(padding: int | None) -> None:
     outputs = torch.randn(3, 2, 6, 5, dtype=torch.float64)
     weight, by = torch.randn(4, 5, dtype=torch.float64), torch.rand(3, dtype=torch.float64)
 
-    gradients = rule.gradients(inputs, outputs, weight)
+    gradients = torch.cat([*rule.gradients(inputs, outputs, weight)])
     squares, doubt = rule.squares(inputs, outputs, weight)
 
     assert close(squares, gradients.flatten(1).square().sum(1))

@@ -216,8 +216,3 @@ def _check_classes(parts: Sequence[Records], classes: tuple[str, ...]) -> None:
                 f"{name} has no record of class {', '.join(absent)}; expected every class at "
                 'every site: add data, use fewer sites, or set sites.missing_classes = "allow"'
             )
-
-
-def use_threads(count: int) -> None:
-    """Sets how many threads one tensor operation may use in this process."""
-    torch.set_num_threads(max(1, count))

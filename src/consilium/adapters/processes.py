@@ -18,8 +18,9 @@ from typing import IO, Final, final
 
 import msgspec
 
-from consilium.adapters.dataset import Dataset, make_ready, public_facts, read_named, use_threads
+from consilium.adapters.dataset import Dataset, make_ready, public_facts, read_named
 from consilium.adapters.ledger_file import FileLedger
+from consilium.adapters.machine import keep_freed_memory, use_threads
 from consilium.adapters.randomness import Source, operating_system
 from consilium.adapters.site_runner import SiteParts, SiteRunner
 from consilium.errors import ConsiliumError, RemoteProtocolError
@@ -250,6 +251,7 @@ def main() -> int:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     use_threads(1)
+    keep_freed_memory()
     sink = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     return serve(sys.stdin.buffer, sink)

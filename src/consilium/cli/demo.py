@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from consilium.adapters.downloads import DemoSource, cache_folder, demo_source
+from consilium.adapters.machine import keep_freed_memory
 from consilium.cli.display import Display, program, show_summary
 from consilium.data.sources import read_splits
 from consilium.federation.project import Project, parse_project
@@ -21,6 +22,7 @@ def run_demo(out: Path, *, offline: bool, seed: int) -> None:
     Raises:
         ConsiliumError: The data at hand cannot be used.
     """
+    keep_freed_memory()
     folder = _free_folder(out)
     with Display() as display:
         source = demo_source(default_data_folder(), cache_folder(), offline=offline)

@@ -8,6 +8,7 @@ from typing import final
 import msgspec
 import typer
 
+from consilium.adapters.machine import keep_freed_memory
 from consilium.cli.display import Display, program, show_summary
 from consilium.errors import ConfigError
 from consilium.federation.project import Project
@@ -36,6 +37,7 @@ def run_training(request: Request) -> None:
     Raises:
         ConsiliumError: What was asked for is refused.
     """
+    keep_freed_memory()
     if request.out is not None and request.resume is not None:
         raise ConfigError("--out and --resume were both given; expected one: --resume DIR goes on")
     if request.seeds is not None and request.seeds < 1:

@@ -17,6 +17,7 @@ section 4 (arXiv:2110.05679v6), here of pixels, so that no convolution unfolds i
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias, final
 
@@ -24,12 +25,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that readers of PyTorch know
 from torch import Tensor
 
-# How many patients' gradients are one call of the library's, as measured on CPUs: a call for
-# each is slow where its maps are small, and one for all where its groups are many.
+# How many patients' gradients are one call of the library's, as measured on CPUs. A call for
+# each is slow for small maps and kernels, which the library leaves to its plainest code; one for
+# all is slow where the groups are many.
 _AT_ONCE: Final = 1 << 17  # values of their larger map
 _MOST_AT_ONCE: Final = 16
 _LARGE_MAP: Final = 1 << 14  # values of one patient's, above which a call takes only that one
-_LARGE_KERNEL: Final = 1 << 17  # values, above which it does so too
+_LARGE_KERNEL: Final = 1 << 18  # values, above which it does so too
+_FEW_BYTES: Final = 1 << 22  # of patients' gradients that are made at once, by other rules
 _PIECE: Final = 1 << 12  # values whose squares are added in their own precision
 
 Squares: TypeAlias = tuple[Tensor, Tensor]  # squares of norms and their doubt, (patients,) float64
@@ -51,8 +54,8 @@ class Work:
 class Rule(Protocol):
     """A layer's weight gradient, for inputs and output gradients of (patients, ...)."""
 
-    def gradients(self, inputs: Tensor, outputs: Tensor, weight: Tensor) -> Tensor:
-        """Returns each patient's gradient, shape (patients, *weight.shape)."""
+    def gradients(self, inputs: Tensor, outputs: Tensor, weight: Tensor) -> Iterator[Tensor]:
+        """Yields the patients' gradients in order, (few, *weight.shape) at a time."""
         ...
 
     def squares(self, inputs: Tensor, outputs: Tensor, weight: Tensor) -> Squares:
@@ -89,10 +92,10 @@ def squared_norms(gradients: Tensor) -> Tensor:
 class Product:
     """outputs = inputs @ weight.T, with any number of places between patient and features."""
 
-    def gradients(self, inputs: Tensor, outputs: Tensor, weight: Tensor) -> Tensor:
-        """Returns each patient's gradient, shape (patients, *weight.shape)."""
-        del weight
-        return torch.bmm(_places(outputs).mT, _places(inputs))
+    def gradients(self, inputs: Tensor, outputs: Tensor, weight: Tensor) -> Iterator[Tensor]:
+        """Yields the patients' gradients in order, (few, *weight.shape) at a time."""
+        for left, right in _in_slices(inputs, outputs, _few(weight)):
+            yield torch.bmm(_places(right).mT, _places(left))
 
     def squares(self, inputs: Tensor, outputs: Tensor, weight: Tensor) -> Squares:
         """Returns the squared norms of the gradients, and their doubt."""
@@ -133,13 +136,14 @@ class LookUp:
 
     padding: int | None
 
-    def gradients(self, inputs: Tensor, outputs: Tensor, weight: Tensor) -> Tensor:
-        """Returns each patient's gradient, shape (patients, *weight.shape)."""
-        found = outputs.new_zeros(len(inputs), *weight.shape)
-        index = inputs.flatten(1)
-        owner = torch.arange(len(index), device=index.device)[:, None].expand_as(index)
-        values = self._trained(inputs, outputs).flatten(0, 1)
-        return found.index_put_((owner.flatten(), index.flatten()), values, accumulate=True)
+    def gradients(self, inputs: Tensor, outputs: Tensor, weight: Tensor) -> Iterator[Tensor]:
+        """Yields the patients' gradients in order, (few, *weight.shape) at a time."""
+        for left, right in _in_slices(inputs, outputs, _few(weight)):
+            found = right.new_zeros(len(left), *weight.shape)
+            index = left.flatten(1)
+            owner = torch.arange(len(index), device=index.device)[:, None].expand_as(index)
+            values = self._trained(left, right).flatten(0, 1)
+            yield found.index_put_((owner.flatten(), index.flatten()), values, accumulate=True)
 
     def squares(self, inputs: Tensor, outputs: Tensor, weight: Tensor) -> Squares:
         """Returns the squared norms of the gradients, and their doubt."""
@@ -204,14 +208,14 @@ class Convolution:
         )[0]
         return found
 
-    def gradients(self, inputs: Tensor, outputs: Tensor, weight: Tensor) -> Tensor:
-        """Returns each patient's gradient, shape (patients, *weight.shape).
+    def gradients(self, inputs: Tensor, outputs: Tensor, weight: Tensor) -> Iterator[Tensor]:
+        """Yields the patients' gradients in order, (few, *weight.shape) at a time.
 
-        Several patients are one convolution of the library's, whose groups are theirs.
+        A few patients are one convolution of the library's, whose groups are theirs.
         """
         count = self._at_once(inputs, outputs, weight)
-        parts = zip(torch.split(inputs, count), torch.split(outputs, count), strict=True)
-        return torch.cat([self._side_by_side(*part, weight) for part in parts])
+        for left, right in _in_slices(inputs, outputs, count):
+            yield self._side_by_side(left, right, weight)
 
     def weighted(self, inputs: Tensor, outputs: Tensor, weight: Tensor, by: Tensor) -> Tensor:
         """Returns the sum of the gradients times `by` (patients,), shape of the weight."""
@@ -295,11 +299,12 @@ class Convolution:
         return found
 
     def _at_once(self, inputs: Tensor, outputs: Tensor, weight: Tensor) -> int:
-        """Returns how many patients one call takes: one, if their maps or the kernel are large."""
-        largest = max(1, inputs[:1].numel(), outputs[:1].numel())
-        if weight.numel() > _LARGE_KERNEL or largest > _LARGE_MAP:
+        """Returns how many patients one call takes."""
+        entering, leaving = (max(1, maps[:1].numel()) for maps in (inputs, outputs))
+        large = entering > _LARGE_MAP or (leaving > _LARGE_MAP and max(weight.shape[2:]) > 3)
+        if large or weight.numel() > _LARGE_KERNEL:
             return 1
-        return min(_MOST_AT_ONCE, _AT_ONCE // largest)
+        return max(1, min(_MOST_AT_ONCE, _AT_ONCE // max(entering, leaving)))
 
     # -- Gram matrices
 
@@ -321,6 +326,15 @@ class Convolution:
 
 
 # -- Shared ---------------------------------------------------------------------------
+
+
+def _few(weight: Tensor) -> int:
+    return max(1, _FEW_BYTES // weight.nbytes)
+
+
+def _in_slices(inputs: Tensor, outputs: Tensor, patients: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields both for a few patients at a time."""
+    yield from zip(torch.split(inputs, patients), torch.split(outputs, patients), strict=True)
 
 
 def _wide(values: Tensor) -> Tensor:

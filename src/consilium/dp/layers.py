@@ -76,7 +76,7 @@ class ConvolutionLayer:
         wide = outputs.to(weight.dtype)
         self.use.book.enter(self.use.weight, self.rule, inputs.to(weight.dtype), wide)
         if self.use.bias is not None:
-            self.use.book.store(self.use.bias, wide.flatten(3).sum((1, 3)))
+            self.use.book.store(self.use.bias, [wide.flatten(3).sum((1, 3))])
         return gradient
 
 
@@ -98,7 +98,7 @@ class LinearLayer:
         wide = outputs.to(weight.dtype)
         self.use.book.enter(self.use.weight, Product(), inputs.to(weight.dtype), wide)
         if self.use.bias is not None:
-            self.use.book.store(self.use.bias, wide.flatten(1, -2).sum(1))
+            self.use.book.store(self.use.bias, [wide.flatten(1, -2).sum(1)])
         return gradient
 
 
@@ -157,9 +157,9 @@ class GroupNormLayer:
             *one_row, weight.repeat(count), *sizes, [needed, True, True]
         )
         shape = (*outputs.shape[:2], channels)
-        self.use.book.store(self.use.weight, by_weight.view(shape).sum(1))
+        self.use.book.store(self.use.weight, [by_weight.view(shape).sum(1)])
         if self.use.bias is not None:
-            self.use.book.store(self.use.bias, by_bias.view(shape).sum(1))
+            self.use.book.store(self.use.bias, [by_bias.view(shape).sum(1)])
         return gradient.view_as(outputs) if needed else None
 
 
@@ -188,7 +188,7 @@ class LayerNormLayer:
         )[0]
         parts = (len(values), -1, *self.shape)
         normal = (values - mean) * scale
-        self.use.book.store(self.use.weight, (outputs * normal).reshape(parts).sum(1))
+        self.use.book.store(self.use.weight, [(outputs * normal).reshape(parts).sum(1)])
         if self.use.bias is not None:
-            self.use.book.store(self.use.bias, outputs.reshape(parts).sum(1))
+            self.use.book.store(self.use.bias, [outputs.reshape(parts).sum(1)])
         return gradient

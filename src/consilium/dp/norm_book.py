@@ -23,13 +23,12 @@ import torch
 from torch import Tensor
 
 from consilium.dp.clip_kinds import Clip
-from consilium.dp.layer_rules import Rule, Squares, Work, squared_norms
+from consilium.dp.layer_rules import Rule, Work, squared_norms
 from consilium.dp.sums import Sums
 
 Method: TypeAlias = Literal["store", "ghost", "drop"]
 
 _TAKEN_BACK: Final = 1 << 18  # values of gradients that go back through a made weight at once
-_SLICE_BYTES: Final = 1 << 22  # of the patients' gradients that are made for their norms alone
 # Prices in multiplications of a large product, which takes 0.01 ns each on the CPUs measured.
 _MAKE: Final = 20  # to write a value of a patient's gradient and square it
 _ADD: Final = 60  # to add a value of a patient's gradient to the sum
@@ -53,7 +52,7 @@ class Budget:
         method: For every layer, or None: the cheapest for each.
     """
 
-    map_bytes: int = 1 << 24
+    map_bytes: int = 1 << 26
     gradient_bytes: int = 1 << 26
     records: int | None = None
     method: Method | None = None
@@ -74,7 +73,7 @@ class NormBook:
         sizes = (patients, len(names))
         self._squares = torch.zeros(sizes, dtype=torch.float64, device=first.device)
         self._doubt = torch.zeros_like(self._squares)
-        self._stored: dict[Tensor, Tensor] = {}
+        self._stored: dict[Tensor, list[Tensor]] = {}  # a few patients' gradients in each
         self._late: dict[Tensor, Callable[[Tensor], Tensor]] = {}
         self._sources: dict[Tensor, tuple[Tensor, ...]] = {}
         self._again: list[_Again] = []
@@ -106,15 +105,15 @@ class NormBook:
         for parameter in self._behind(weight):
             self._uses[parameter] += 1
 
-    def store(self, weight: Tensor, gradients: Tensor) -> None:
-        """Enters the patients' gradients (patients, *shape); those of several uses add up."""
+    def store(self, weight: Tensor, gradients: Iterable[Tensor]) -> None:
+        """Enters the patients' gradients, (few, *shape) at a time; several uses add up."""
         if not self.holds(weight):
             return
-        sources = self._sources.get(weight)
-        parts = taken_back(weight, sources, gradients) if sources else {weight: gradients}
-        for parameter, part in parts.items():
+        slices = [self._by_parameter(weight, part) for part in gradients]
+        for parameter in slices[0]:
+            found = [part[parameter] for part in slices]
             before = self._stored.get(parameter)
-            self._stored[parameter] = part if before is None else before + part
+            self._stored[parameter] = found if before is None else _added(before, found)
 
     def enter(self, parameter: Tensor, rule: Rule, inputs: Tensor, outputs: Tensor) -> None:
         """Enters one use of a weight, in the form that is cheapest within the budget."""
@@ -133,7 +132,8 @@ class NormBook:
         if method == "ghost":
             squares, doubt = rule.squares(inputs, outputs, weight)
         else:
-            squares, doubt = _Slices(rule, inputs, outputs, weight).squares()
+            squares = _squares(rule.gradients(inputs, outputs, weight))
+            doubt = _doubt(inputs, outputs, weight)
         self._squares[:, self._column[parameter]] += squares
         self._doubt[:, self._column[parameter]] += doubt
         self._late[parameter] = lambda factors: rule.weighted(inputs, outputs, weight, factors)
@@ -155,20 +155,20 @@ class NormBook:
             elif parameter in self._late:
                 sums.add(parameter, self._late.pop(parameter)(factors[:, column]))
         for again in self._again:
-            for part, by in zip(again(), torch.split(factors, again.patients), strict=True):
+            for part, by in again(factors):
                 for parameter, gradients in part.items():
-                    sums.add_rows(parameter, gradients, by[:, self._column[parameter]])
+                    sums.add_rows(parameter, [gradients], by[:, self._column[parameter]])
         return True
 
     def _norms(self, clip: Clip, names: Sequence[str]) -> Tensor:
         """Returns the norms of each part (patients, parts), float64, as large as they may be."""
         squares = self._squares.clone()
         for parameter, gradients in self._stored.items():
-            squares[:, self._column[parameter]] += squared_norms(gradients)
+            squares[:, self._column[parameter]] += _squares(gradients)
         for again in self._again:
-            for part, rows in zip(again(), torch.split(squares, again.patients), strict=True):
-                for parameter, gradients in part.items():
-                    rows[:, self._column[parameter]] += squared_norms(gradients)
+            for part, rows in again(squares):
+                for parameter, made in part.items():
+                    rows[:, self._column[parameter]] += squared_norms(made)
         epsilon = 2 * max(torch.finfo(parameter.dtype).eps for parameter in self.names)
         summed, doubt = clip.gathered(squares, names), clip.gathered(self._doubt, names)
         return (summed + epsilon * doubt).sqrt() + epsilon * doubt.sqrt()
@@ -177,6 +177,10 @@ class NormBook:
 
     def _behind(self, value: Tensor) -> tuple[Tensor, ...]:
         return self._sources.get(value) or (value,)
+
+    def _by_parameter(self, weight: Tensor, gradients: Tensor) -> dict[Tensor, Tensor]:
+        sources = self._sources.get(weight)
+        return taken_back(weight, sources, gradients) if sources else {weight: gradients}
 
     def _enter_made(self, made: Tensor, rule: Rule, inputs: Tensor, outputs: Tensor) -> None:
         """Enters one use: gradients that are held, or made twice a few patients at a time.
@@ -191,8 +195,7 @@ class NormBook:
             self._room -= size
             self.store(made, rule.gradients(inputs, outputs, weight))
             return
-        slices = _Slices(rule, inputs, outputs, weight)
-        self._again.append(_Again(slices, made, self._sources[made]))
+        self._again.append(_Again(rule, inputs, outputs, made, self._sources[made]))
 
     # -- Which form
 
@@ -213,39 +216,22 @@ class NormBook:
         return min(price, key=lambda method: price[method])
 
 
-# -- Gradients that are held a few patients at a time ---------------------------------
+# -- Gradients of a few patients at a time --------------------------------------------
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class _Slices:
-    """One use of a weight, a few patients at a time, whose gradients fit `_SLICE_BYTES`."""
+def _squares(gradients: Iterable[Tensor]) -> Tensor:
+    return torch.cat([squared_norms(part) for part in gradients])
 
-    rule: Rule
-    inputs: Tensor
-    outputs: Tensor
-    weight: Tensor
 
-    @property
-    def patients(self) -> int:
-        """How many are in a slice; the last may have fewer."""
-        return max(1, _SLICE_BYTES // self.weight.nbytes)
+def _added(first: Sequence[Tensor], second: Sequence[Tensor]) -> list[Tensor]:
+    return [torch.cat([*first]) + torch.cat([*second])]
 
-    def gradients(self) -> Iterator[Tensor]:
-        """Yields the gradients (patients, *shape) of each slice, the same whenever asked."""
-        lefts, rights = (torch.split(part, self.patients) for part in (self.inputs, self.outputs))
-        for left, right in zip(lefts, rights, strict=True):
-            yield self.rule.gradients(left, right, self.weight)
 
-    def squares(self) -> Squares:
-        """Returns the squared norms of all patients' gradients, and their doubt."""
-        squares = torch.cat([squared_norms(gradients) for gradients in self.gradients()])
-        weight, inputs = self.weight, self.inputs
-        reach = weight[0, 0].numel() if weight.dim() > 2 else 1  # patches that a pixel is part of
-        floats = (
-            inputs if inputs.is_floating_point() else torch.ones_like(inputs, dtype=weight.dtype)
-        )
-        return squares, reach * squared_norms(floats) * squared_norms(self.outputs)
+def _doubt(inputs: Tensor, outputs: Tensor, weight: Tensor) -> Tensor:
+    """Returns the doubt of squared norms (patients,) of gradients that are made directly."""
+    reach = weight[0, 0].numel() if weight.dim() > 2 else 1  # patches that one pixel is part of
+    floats = inputs if inputs.is_floating_point() else torch.ones_like(inputs, dtype=weight.dtype)
+    return reach * squared_norms(floats) * squared_norms(outputs)
 
 
 @final
@@ -253,19 +239,19 @@ class _Slices:
 class _Again:
     """One use of a weight that is made of parameters, whose gradients are made at every call."""
 
-    slices: _Slices
+    rule: Rule
+    inputs: Tensor
+    outputs: Tensor
     made: Tensor
     sources: tuple[Tensor, ...]
 
-    @property
-    def patients(self) -> int:
-        """How many are in a slice; the last may have fewer."""
-        return self.slices.patients
-
-    def __call__(self) -> Iterator[dict[Tensor, Tensor]]:
-        """Yields each slice's gradients by parameter."""
-        for gradients in self.slices.gradients():
-            yield taken_back(self.made, self.sources, gradients)
+    def __call__(self, rows: Tensor) -> Iterator[tuple[dict[Tensor, Tensor], Tensor]]:
+        """Yields a few patients' gradients by parameter, the same at every call, and their rows."""
+        start = 0
+        for gradients in self.rule.gradients(self.inputs, self.outputs, self.made.detach()):
+            end = start + len(gradients)
+            yield taken_back(self.made, self.sources, gradients), rows[start:end]
+            start = end
 
 
 def taken_back(

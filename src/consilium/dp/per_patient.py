@@ -165,4 +165,4 @@ def vmapped(objective: Objective, chunk: Chunk, sums: Sums, *, clip: Clip) -> No
     finite = norms.isfinite().all(dim=1)
     for parameter, rows, factor in zip(trained, wide, factors.T, strict=True):
         rows[~finite] = 0
-        sums.add_rows(parameter, rows, factor)
+        sums.add_rows(parameter, [rows], factor)

@@ -5,7 +5,7 @@ Guarantees: gradients are added in float64, except those that one contraction ha
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, final
 
 import torch
@@ -45,10 +45,15 @@ class Sums:
         for part, piece in zip(torch.split(total, _PIECE), torch.split(after, _PIECE), strict=True):
             part.add_(piece.double(), alpha=factor)
 
-    def add_rows(self, parameter: Tensor, rows: Tensor, factors: Tensor) -> None:
-        """Adds the sum of rows (patients, ...) times factors (patients,), float64."""
-        pieces = torch.split(rows.flatten(1), max(1, _PIECE // max(1, len(rows))), dim=1)
-        self.add(parameter, torch.cat([factors @ piece.double() for piece in pieces]))
+    def add_rows(self, parameter: Tensor, parts: Sequence[Tensor], factors: Tensor) -> None:
+        """Adds the sum of rows times factors (patients,), float64; some (few, ...) a part."""
+        total = parameter.new_zeros(parameter.numel(), dtype=torch.float64)
+        for part, by in zip(parts, torch.split(factors, list(map(len, parts))), strict=True):
+            width = max(1, _PIECE // max(1, len(part)))
+            places = torch.split(total, width)
+            for place, piece in zip(places, torch.split(part.flatten(1), width, 1), strict=True):
+                place.addmv_(piece.T.double(), by)
+        self.add(parameter, total)
 
     def add_marks(self, marks: Tensor) -> None:
         """Adds the sum of marks (patients, 0 or more), float64."""
