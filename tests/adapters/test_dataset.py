@@ -17,8 +17,8 @@ from consilium.adapters.dataset import (
     make_ready,
     public_facts,
     read_dataset,
-    use_threads,
 )
+from consilium.adapters.machine import use_threads
 from consilium.data.partition import (
     ByColumn,
     Dirichlet,
