@@ -17,7 +17,8 @@ import msgspec
 
 from consilium.adapters.checkpoints import write_whole
 from consilium.adapters.dataset import Dataset, read_dataset, use_threads
-from consilium.adapters.training import MODEL, NobodyWatches, Observer, Run, train_arm
+from consilium.adapters.stage import MODEL, NobodyWatches, Observer, Run
+from consilium.adapters.training import train_arm
 from consilium.errors import ConfigError
 from consilium.federation.arms import ARMS, MAIN_ARM
 from consilium.federation.project import Project, parse_project

@@ -22,7 +22,7 @@ from rich.progress import (
 from rich.table import Table
 
 from consilium.adapters.coordinator_runner import RoundReport
-from consilium.adapters.training import epsilon_after
+from consilium.adapters.stage import epsilon_after
 from consilium.federation.arms import MAIN_ARM
 from consilium.federation.progress import Progress
 from consilium.federation.results import RunResult
