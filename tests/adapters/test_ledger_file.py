@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.adapters.conftest import largest_file
 
 from consilium.adapters import ledger_file
-from consilium.adapters.ledger_file import FileLedger, count_charges
+from consilium.adapters.ledger_file import FileLedger, count_charges, last_round
 from consilium.errors import BudgetExceeded, DataError
 from consilium.federation.ledger import Charge, charge_digest
 
@@ -70,6 +70,17 @@ def test_charges_are_counted_across_openings(path: Path) -> None:
 def test_an_absent_ledger_holds_no_charge(path: Path) -> None:
     assert count_charges(path) == 0
     assert not path.exists()
+
+
+def test_the_last_round_is_read_back(path: Path) -> None:
+    assert last_round(path) == 0
+
+    ledger = FileLedger(path, allowed=None)
+    for number in (4, 7):
+        ledger.append(charge(number))
+    ledger.close()
+
+    assert (last_round(path), count_charges(path)) == (7, 2)
 
 
 def test_a_charge_beyond_the_budget_writes_nothing(path: Path) -> None:

@@ -327,6 +327,15 @@ def test_a_round_is_answered_once() -> None:
         step(answered, received(round_start(3)))
 
 
+@pytest.mark.parametrize("secure", [True, False])
+def test_a_round_that_the_ledger_shows_is_not_answered_again(*, secure: bool) -> None:
+    own = replace(terms(secure=secure), charged=2)
+    waiting = walk(Outside(own), Start(SECRET), *([received(roster())] if secure else []))
+
+    with pytest.raises(RemoteProtocolError, match="round 2 was started; expected one after 2"):
+        step(waiting, received(round_start(2)))
+
+
 def test_survivors_are_answered_and_the_round_is_over() -> None:
     state, (tell,) = step(SECURE["uploaded"], EVENTS["survivors"])
 

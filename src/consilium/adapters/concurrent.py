@@ -16,7 +16,7 @@ from typing import Final, TypeAlias, final
 
 from consilium.adapters.coordinator_runner import CoordinatorRunner, logger
 from consilium.adapters.embedded import Site
-from consilium.errors import BudgetExceeded, ProtocolError, RoundAborted
+from consilium.errors import ConsiliumError, RoundAborted
 from consilium.federation.coordinator import Finished
 
 _TICK: Final = 0.5  # seconds between two looks at `stopped`
@@ -136,6 +136,8 @@ def _asked(number: int, site: Site, data: bytes | None) -> list[bytes] | None:
     """A site that refuses or is lost says nothing; the others go on without it."""
     try:
         return site.start() if data is None else site.handle(data)
-    except (ProtocolError, BudgetExceeded) as error:
-        logger.warning("site lost", extra={"site": number, "why": str(error)})
-        return None
+    except ConsiliumError as error:
+        logger.warning("site lost: %s", error, extra={"site": number})
+    except Exception:  # noqa: BLE001 - a thread's edge: who dies in silence would be waited for
+        logger.exception("site lost", extra={"site": number})
+    return None

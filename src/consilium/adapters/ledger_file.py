@@ -41,11 +41,12 @@ class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 @final
 @dataclass(frozen=True, slots=True)
 class _Chain:
-    """What a file holds: charges, the link of the last one, and the bytes of its whole lines."""
+    """What a file holds: charges, the link and round of the last one, bytes of its whole lines."""
 
     count: int
     last: bytes
     size: int
+    round: int
 
 
 @final
@@ -113,6 +114,15 @@ def count_charges(path: Path) -> int:
     return _verify(path).count
 
 
+def last_round(path: Path) -> int:
+    """Returns the round of the last charge in the ledger at `path`, 0 where there is none.
+
+    Raises:
+        DataError: The file does not hold an unbroken chain.
+    """
+    return _verify(path).round
+
+
 # -- The file -------------------------------------------------------------------------
 
 
@@ -170,14 +180,14 @@ def _verify(path: Path) -> _Chain:
     """Returns the chain in the file; a half-written last line is not part of it."""
     data = path.read_bytes() if path.exists() else b""
     whole = data[: data.rfind(b"\n") + 1]
-    count, last = 0, _START
+    count, last, round_ = 0, _START, 0
     for text in whole.splitlines():
-        last = _verify_line(path, text, count + 1, last)
-        count += 1
-    return _Chain(count, last, len(whole))
+        line, last = _verify_line(path, text, count + 1, last)
+        count, round_ = line.sequence, line.round
+    return _Chain(count, last, len(whole), round_)
 
 
-def _verify_line(path: Path, text: bytes, sequence: int, previous: bytes) -> bytes:
+def _verify_line(path: Path, text: bytes, sequence: int, previous: bytes) -> tuple[_Line, bytes]:
     try:
         found = msgspec.json.decode(text, type=_Line)
         charge = Charge(
@@ -196,4 +206,4 @@ def _verify_line(path: Path, text: bytes, sequence: int, previous: bytes) -> byt
             f"ledger {path.name}: line {sequence} does not continue the chain; it or a line "
             "before it was changed, removed or added: restore a copy"
         )
-    return link
+    return found, link

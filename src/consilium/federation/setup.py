@@ -98,8 +98,14 @@ class Setup:
             steps_allowed=self.steps_allowed,
         )
 
-    def for_site(self, site: int, identity: bytes) -> SiteTerms:
-        """Returns the terms of `site`, whose Ed25519 private key is `identity`."""
+    def for_site(self, site: int, identity: bytes, charged: int = 0) -> SiteTerms:
+        """Returns the terms of `site`.
+
+        Args:
+            site: Its number.
+            identity: Its Ed25519 private key.
+            charged: Last round that its ledger shows.
+        """
         return SiteTerms(
             site=site,
             job=self.job,
@@ -109,6 +115,7 @@ class Setup:
             terms=self.terms,
             mechanism=self.mechanism(),
             identity=identity,
+            charged=charged,
         )
 
     def mechanism(self) -> str:

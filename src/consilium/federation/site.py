@@ -69,6 +69,7 @@ class SiteTerms:
         terms: Digest of the project, 32 bytes.
         mechanism: What a charge pays for, in words.
         identity: Its Ed25519 private key, 32 bytes.
+        charged: Last round that its ledger shows; it answers none up to that one again.
     """
 
     site: int
@@ -79,6 +80,7 @@ class SiteTerms:
     terms: bytes
     mechanism: str
     identity: bytes = field(repr=False)
+    charged: int = 0
 
 
 def noise_shares(job: SumJob | None, *, members: int, noise_alone: bool) -> NoiseShares:
@@ -226,7 +228,7 @@ def step(state: State, event: Event) -> Outcome:
             return _start(state.terms, secret)
         case Joining(), Received(Roster() as roster):
             joined, _ = _sum_step(state.sum, roster)
-            return Waiting(state.terms, joined), ()
+            return Waiting(state.terms, joined, state.terms.charged), ()
         case Waiting(), Received(PrekeysWanted(number), secret):
             return _prepare(state, number, secret)
         case Waiting(), Received(RoundStart() as start):
@@ -252,7 +254,7 @@ def _name(event: Event) -> str:
 
 def _start(terms: SiteTerms, secret: bytes) -> Outcome:
     if terms.job is None:
-        return Waiting(terms, None), (Tell(Ready(terms.site)),)
+        return Waiting(terms, None, terms.charged), (Tell(Ready(terms.site)),)
     invited = Invited(job=terms.job, site=terms.site, identity=terms.identity)
     introduced, said = site_step(invited, Begin(secret))
     assert isinstance(introduced, Introduced)
