@@ -330,7 +330,7 @@ def test_a_round_is_answered_once() -> None:
 @pytest.mark.parametrize("secure", [True, False])
 def test_a_round_that_the_ledger_shows_is_not_answered_again(*, secure: bool) -> None:
     own = replace(terms(secure=secure), charged=2)
-    waiting = walk(Outside(own), Start(SECRET), *([received(roster())] if secure else []))
+    waiting = walk(Outside(own), Start(secret("start", 0)), *([received(ROSTER)] if secure else []))
 
     with pytest.raises(RemoteProtocolError, match="round 2 was started; expected one after 2"):
         step(waiting, received(round_start(2)))
