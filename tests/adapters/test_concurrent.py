@@ -2,6 +2,7 @@
 """Sites that answer when they like: late, never, or in another order; and a run that is stopped."""
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -116,6 +117,18 @@ def test_a_sleeping_site_does_not_hold_up_the_run(digits: Dataset, messages: int
 
     assert (finished.reason, finished.progress.round) == ("all rounds are done", 3)
     assert [ledger.count() for ledger in parties.ledgers[1:]] == [finished.progress.attempts] * 3
+
+
+def test_a_late_site_costs_one_time_out_and_not_one_a_round(digits: Dataset) -> None:
+    parties = gather(make_project({"training.rounds": "20"}), "federated", digits)
+    sleeper = Sleeper(parties.sites[0], 3)
+    began = time.monotonic()
+
+    finished = play(parties, [sleeper, *parties.sites[1:]], seconds=2.0)
+    sleeper.woken.set()
+
+    assert finished.progress.round == 20
+    assert time.monotonic() - began < 20.0  # one a round would take 40
 
 
 def test_a_site_that_wakes_up_takes_part_again(digits: Dataset) -> None:

@@ -44,14 +44,12 @@ def run_concurrent(
     """
     post = _Post(sites)
     try:
-        due = time.monotonic() + quorum_seconds
+        due, in_vain = time.monotonic() + quorum_seconds, False
         while coordinator.finished is None:
-            said = post.receive(due, stopped)
-            outbox = [] if said is None else _handled(coordinator, said)
-            if not outbox and (said is None or not post.waits()):
-                outbox = _closed(coordinator, post)
-                due = time.monotonic() + quorum_seconds
-            if outbox:
+            said = post.receive(due, stopped) if in_vain or post.waits() else None
+            outbox = _closed(coordinator, post) if said is None else _handled(coordinator, said)
+            in_vain = said is None and not outbox
+            if said is None or outbox:
                 post.send(outbox)
                 due = time.monotonic() + quorum_seconds
     finally:
@@ -66,8 +64,6 @@ def _handled(coordinator: CoordinatorRunner, said: Answers) -> list[tuple[int, b
 
 def _closed(coordinator: CoordinatorRunner, post: "_Post") -> list[tuple[int, bytes]]:
     """Ends the phase without the sites that are missing."""
-    if coordinator.finished is not None:
-        return []
     post.go_on_without_the_busy()
     outbox = coordinator.deadline()
     if not outbox and coordinator.finished is None and not post.is_any_busy():
@@ -113,8 +109,9 @@ class _Post:
             return site, answers
 
     def waits(self) -> bool:
-        """Whether a site that is not late has not answered yet."""
-        return any(n and k not in self._late for k, n in enumerate(self._unanswered))
+        """Whether there is somebody to wait for: a site that is not late, or all are late."""
+        all_late = len(self._late) == len(self._unanswered)
+        return any(n and (all_late or k not in self._late) for k, n in enumerate(self._unanswered))
 
     def is_any_busy(self) -> bool:
         return any(self._unanswered)

@@ -29,7 +29,7 @@ from consilium.adapters.stage import (
     leave_behind,
     make_hooks,
 )
-from consilium.errors import ConfigError, ConsiliumError, RoundAborted
+from consilium.errors import ConfigError, ConsiliumError, RemoteProtocolError, RoundAborted
 from consilium.federation.enrolment import (
     ENROLMENT,
     LARGEST,
@@ -59,6 +59,10 @@ class Line(Protocol):
 
     def enrol(self) -> list[bytes]:
         """Returns the site's enrolment and standing."""
+        ...
+
+    def standing(self) -> list[bytes]:
+        """Returns the site's standing, without waiting for a site that is away."""
         ...
 
     def join(self, roll: bytes) -> list[bytes]:
@@ -119,7 +123,7 @@ def conduct(call: Call, run: Run, lines: Sequence[Line], conditions: Conditions)
 
 def _enrol_all(lines: Sequence[Line]) -> dict[str, tuple[Enrolment, Standing]]:
     """Returns what the sites that answer say; those that do not are logged."""
-    with ThreadPoolExecutor(max_workers=len(lines)) as pool:
+    with ThreadPoolExecutor(max_workers=max(1, len(lines))) as pool:
         said = pool.map(_enrol, lines)
     return {line.name: one for line, one in zip(lines, said, strict=True) if one is not None}
 
@@ -194,19 +198,25 @@ def _check_like(enrolled: Enrolled, dataset: Dataset, weights: int) -> None:
 class _End:
     """A site that has enrolled, as the driver sees it."""
 
-    line: Line
+    name: str
+    line: Line | None  # None: it is away
     roll: bytes = field(repr=False)
 
     def start(self) -> list[bytes]:
-        return self.line.join(self.roll)
+        return self._present().join(self.roll)
 
     def handle(self, data: bytes) -> list[bytes]:
-        return self.line.handle(data)
+        return self._present().handle(data)
+
+    def _present(self) -> Line:
+        if self.line is None:
+            raise RemoteProtocolError(f"site {self.name} is away")
+        return self.line
 
 
 def _ends(lines: Sequence[Line], roll: Roll) -> list[_End]:
     by_name, data = {line.name: line for line in lines}, wire.encode(roll)
-    return [_End(by_name[one.name], data) for one in roll.enrolments]
+    return [_End(one.name, by_name.get(one.name), data) for one in roll.enrolments]
 
 
 def _play(stage: Stage, sites: Sequence[_End], last_round: int, conditions: Conditions) -> Played:
@@ -241,11 +251,19 @@ def _first_progress(stage: Stage) -> Progress:
 
 def _charges(lines: Sequence[Line], enrolled: Enrolled, attempts: int) -> list[int]:
     """Returns what each ledger shows; of a site that is away, the most that it can show."""
-    present = _enrol_all(lines)
-    return [
-        present[site.name][1].charges if site.name in present else attempts
-        for site in enrolled.sites
-    ]
+    with ThreadPoolExecutor(max_workers=max(1, len(lines))) as pool:
+        said = dict(zip([line.name for line in lines], pool.map(_standing, lines), strict=True))
+    standings = [said.get(site.name) for site in enrolled.sites]
+    return [attempts if one is None else one.charges for one in standings]
+
+
+def _standing(line: Line) -> Standing | None:
+    try:
+        (data,) = line.standing()
+        return wire.decode(data, STANDING, limit=LARGEST)
+    except (ConsiliumError, ValueError) as error:
+        logger.warning("site does not say what it paid: %s", error, extra={"site": line.name})
+        return None
 
 
 def _shares(enrolled: Enrolled, charges: Sequence[int], traffic: Traffic) -> tuple[SiteShare, ...]:
