@@ -15,7 +15,7 @@ demo: $(VENV)/.installed  ## ten hospitals train a pneumonia classifier, in a mi
 
 test: $(VENV)/.developing  ## the fast lane of the tests
 	$(BIN)/pytest -m "not slow and not engine" -q -n auto
-	$(BIN)/pytest -m engine -q
+	$(BIN)/pytest -m "engine and not slow" -q
 
 test-slow: $(VENV)/.developing  ## every test
 	$(BIN)/pytest -m "not engine" -q -n auto

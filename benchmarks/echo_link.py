@@ -63,11 +63,11 @@ class EchoCoordinator(Controller):
     def stop_controller(self, fl_ctx: FLContext) -> None:
         """Does nothing."""
 
-    def control_flow(self, abort_signal: Signal, fl_ctx: FLContext) -> None:  # noqa: ARG002
+    def control_flow(self, abort_signal: Signal, fl_ctx: FLContext) -> None:
         """Writes seconds a leg, by size, where they can be downloaded."""
         engine = fl_ctx.get_engine()
-        settings = CoordinatorSettings()
-        lines = [NvflareLine(client.name, engine, settings) for client in engine.get_clients()]
+        names, settings = [client.name for client in engine.get_clients()], CoordinatorSettings()
+        lines = [NvflareLine(name, engine, settings, abort_signal) for name in names]
         with ThreadPoolExecutor(len(lines)) as pool:
             list(pool.map(lambda line: line.enrol(), lines))
             seconds = {size: self._measure(size, lines, pool) for size in self._sizes}

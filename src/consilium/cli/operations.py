@@ -2,6 +2,7 @@
 """What the commands of `machines` do. Needs the extra `federation`."""
 
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import typer
@@ -12,6 +13,8 @@ from consilium.adapters.site_folder import SiteFolder, SiteSettings
 from consilium.errors import ConfigError
 from consilium.federation.enrolment import roster_fingerprint
 from consilium.sdk import default_data_folder, load_project
+
+_LOST: Final = 10  # times the quorum's time-out: a site that computes longer counts as lost
 
 
 def init(
@@ -39,6 +42,7 @@ def serve_coordinator(kit: Path, data: Path | None, quorum_seconds: float) -> No
     settings = kits.CoordinatorSettings(
         data_folder=None if folder is None else str(folder.resolve()),
         quorum_seconds=quorum_seconds,
+        lost_seconds=_LOST * quorum_seconds,
     )
     kits.settle_coordinator(kit, settings)
     kits.prepare(kit, kits.COORDINATOR_LINK)

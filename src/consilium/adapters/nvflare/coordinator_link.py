@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Final, final
 
-from nvflare.apis.fl_constant import ReturnCode
+from nvflare.apis.fl_constant import ReservedKey, ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.impl.controller import Controller
 from nvflare.apis.server_engine_spec import ServerEngineSpec
@@ -57,22 +57,21 @@ class CoordinatorLink(Controller):
         """Conducts the run to its end."""
         use_threads(1)
         engine = fl_ctx.get_engine()
-        workspace, settings = engine.get_workspace(), None
+        workspace, over = engine.get_workspace(), Signal(abort_signal)
         results = Path(workspace.get_run_dir(fl_ctx.get_job_id()))
         try:
             kit = Path(workspace.get_root_dir())
-            settings = coordinator_settings(kit)
-            run = self._conduct(kit, settings, engine, abort_signal)
+            run = self._conduct(kit, engine, over)
             for name in (MODEL, RESULT):
                 shutil.copyfile(run.folder / name, results / name)
         except ConsiliumError as error:
             logger.warning("run refused: %s", error)
             (results / REFUSAL).write_text(str(error), encoding="utf-8")
+        finally:
+            over.trigger(value=True)  # requests that nobody answers keep a process alive
 
-    def _conduct(
-        self, kit: Path, settings: CoordinatorSettings, engine: ServerEngineSpec, abort: Signal
-    ) -> Run:
-        call = make_call(*self._asked)
+    def _conduct(self, kit: Path, engine: ServerEngineSpec, over: Signal) -> Run:
+        call, settings = make_call(*self._asked), coordinator_settings(kit)
         run = Run(
             project=call.project,
             arm=call.arm,
@@ -80,10 +79,11 @@ class CoordinatorLink(Controller):
             folder=kit / "consilium" / "runs" / call.run,
             data_folder=None if settings.data_folder is None else Path(settings.data_folder),
         )
-        lines = [NvflareLine(client.name, engine, settings) for client in engine.get_clients()]
+        names = [client.name for client in engine.get_clients()]
+        lines = [NvflareLine(name, engine, settings, over) for name in names]
         conditions = Conditions(
             quorum_seconds=settings.quorum_seconds,
-            stopped=lambda: bool(abort.triggered),
+            stopped=lambda: bool(over.triggered),
             observer=self._watch,
         )
         conduct(call, run, lines, conditions)
@@ -92,11 +92,13 @@ class CoordinatorLink(Controller):
 
 @final
 class NvflareLine:
-    """The way to one site: requests over NVFlare's aux path."""
+    """The way to one site: requests over NVFlare's aux path, until the run is `over`."""
 
-    def __init__(self, name: str, engine: ServerEngineSpec, settings: CoordinatorSettings) -> None:
+    def __init__(
+        self, name: str, engine: ServerEngineSpec, settings: CoordinatorSettings, over: Signal
+    ) -> None:
         self.name = name
-        self._engine, self._settings = engine, settings
+        self._engine, self._settings, self._over = engine, settings, over
 
     def enrol(self) -> list[bytes]:
         """Returns the site's enrolment and standing, once its process listens.
@@ -129,6 +131,7 @@ class NvflareLine:
         request = Shareable()
         request[BODY] = data
         with self._engine.new_context() as context:
+            context.set_prop(ReservedKey.RUN_ABORT_SIGNAL, self._over, private=True, sticky=False)
             replies = self._engine.send_aux_request(
                 [self.name], topic, request, seconds, context, optional=True
             )

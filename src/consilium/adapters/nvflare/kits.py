@@ -69,13 +69,14 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         data_folder: Where the validation and test records lie.
         quorum_seconds: How long a phase waits for sites that are missing.
         join_seconds: How long a run waits for sites' processes at its start.
-        lost_seconds: After which an unanswered request counts as lost.
+        lost_seconds: After which an unanswered request counts as lost; the end of a run may wait
+            as long for a request to a site that was killed.
     """
 
     data_folder: str | None = None
     quorum_seconds: float = 60.0
     join_seconds: float = 120.0
-    lost_seconds: float = 1800.0
+    lost_seconds: float = 600.0
 
 
 def provision(name: str, sites: Sequence[str], host: str, port: int, folder: Path) -> list[Path]:

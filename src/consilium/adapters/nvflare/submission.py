@@ -7,7 +7,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Final, TypeAlias, final
@@ -40,6 +40,7 @@ from consilium.federation.results import RunResult
 _NOTE: Final = "federation.json"
 _POLL: Final = 1.0  # seconds
 _CONNECT: Final = 20.0  # seconds
+_PATIENCE: Final = 45.0  # seconds, for sites; they look for a coordinator that came back
 
 Seen: TypeAlias = Mapping[str, int | float | str | None]
 
@@ -68,6 +69,7 @@ def train_there(run: Run, kit: Path, watch: Callable[[Seen], None]) -> RunResult
     run.folder.mkdir(parents=True, exist_ok=True)
     name = _name(run, says)
     with _session(kit.resolve(), says) as session, tempfile.TemporaryDirectory() as folder:
+        _await_sites(session, says.sites, watch)
         job = _write_job(Path(folder) / name, run, name)
         status = _followed(session, session.submit_job(str(job)), watch, Path(folder), run)
     result = finished_before(run)
@@ -95,6 +97,17 @@ def _name(run: Run, says: Federation) -> str:
     note = Submitted(federation=says.name, run=name)
     write_whole(path, msgspec.json.encode(note))
     return name
+
+
+def _await_sites(session: Session, sites: Sequence[str], watch: Callable[[Seen], None]) -> None:
+    """Waits a little for sites that are not connected; without them the coordinator decides."""
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        missing = set(sites) - {one.name for one in session.get_connected_client_list()}
+        if not missing:
+            return
+        watch({"phase": f"waiting for {', '.join(sorted(missing))}"})
+        time.sleep(_POLL)
 
 
 def _followed(
