@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
@@ -23,6 +23,7 @@ from tests.adapters.conftest import make_run, same_seeds
 from consilium.adapters.dataset import Dataset, read_dataset
 from consilium.adapters.stage import MODEL, NobodyWatches, Run
 from consilium.adapters.training import train_arm
+from consilium.errors import RoundAborted
 from consilium.federation.results import RunResult
 
 pytest.importorskip("nvflare")
@@ -195,6 +196,28 @@ def test_a_site_that_comes_back_takes_part_again(machines: Machines, tmp_path: P
 
     assert result.rounds == 2
     assert [machines.rounds(name, run) for name in NAMES] == [[1, 2]] * 3
+
+
+# -- A coordinator that is killed -----------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_after_its_coordinator_was_killed(machines: Machines, tmp_path: Path) -> None:
+    def kill_in_the_middle(seen: Mapping[str, object]) -> None:
+        if int(str(seen.get("round", 0))) >= 5:
+            machines.kill("coordinator")
+
+    with pytest.raises(RoundAborted, match="fetch its result later with --resume"):
+        train(machines, tmp_path, 60, kill_in_the_middle)
+    (machines.folder / "coordinator.log").write_bytes(b"")
+    machines.coordinate()
+    until(lambda: machines.said("coordinator", "Server started"))
+
+    run = make_run(tmp_path / "there", ARM, {**THREE, "training.rounds": "60"})
+    result = train_there(replace(run, resume=True), machines.kit("researcher"), lambda _seen: None)
+
+    assert result.attempts == 60
+    assert [machines.rounds(name, run) for name in NAMES] == [list(range(1, 61))] * 3
 
 
 # -- What is left behind --------------------------------------------------------------
