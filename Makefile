@@ -14,10 +14,12 @@ demo: $(VENV)/.installed  ## ten hospitals train a pneumonia classifier, in a mi
 	$(BIN)/consilium demo
 
 test: $(VENV)/.developing  ## the fast lane of the tests
-	$(BIN)/pytest -m "not slow" -q -n auto
+	$(BIN)/pytest -m "not slow and not engine" -q -n auto
+	$(BIN)/pytest -m "engine and not slow" -q
 
 test-slow: $(VENV)/.developing  ## every test
-	$(BIN)/pytest -q -n auto
+	$(BIN)/pytest -m "not engine" -q -n auto
+	$(BIN)/pytest -m engine -q
 
 mutants: $(VENV)/.developing  ## every safeguard removed in turn; a test must fail
 	$(BIN)/python tests/mutants.py

@@ -8,8 +8,9 @@
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Final, final
 
@@ -18,7 +19,8 @@ import msgspec
 from consilium.adapters.checkpoints import write_whole
 from consilium.adapters.dataset import Dataset, read_dataset
 from consilium.adapters.machine import use_threads
-from consilium.adapters.training import MODEL, NobodyWatches, Observer, Run, train_arm
+from consilium.adapters.stage import MODEL, NobodyWatches, Observer, Run, finished_before
+from consilium.adapters.training import train_arm
 from consilium.errors import ConfigError
 from consilium.federation.arms import ARMS, MAIN_ARM
 from consilium.federation.project import Project, parse_project
@@ -71,6 +73,9 @@ class Options:
         data_folder: Where the datasets lie; None asks the variable CONSILIUM_DATA.
         resume: Go on from what is in the folder.
         processes: Sites are real processes.
+        federation: The researcher's start-up kit: the sites are those of a federation, each on
+            its own machine with its own records. None: all sites are on this machine.
+        watch: Is told where a run at a federation stands, about every second.
         next_command: Shown at the end of the report.
     """
 
@@ -79,6 +84,8 @@ class Options:
     data_folder: Path | None = None
     resume: bool = False
     processes: bool = False
+    federation: Path | None = None
+    watch: Callable[[Mapping[str, object]], None] = lambda _seen: None
     next_command: str = "consilium train PROJECT.toml --arms all --seeds 5"
 
 
@@ -108,7 +115,7 @@ def train(
     options: Options | None = None,
     observer: Observer | None = None,
 ) -> Trained:
-    """Trains arms of a project on this machine and writes the report.
+    """Trains arms of a project, on this machine or at a federation, and writes the report.
 
     Args:
         project: What was agreed.
@@ -127,7 +134,7 @@ def train(
         project.for_arm(arm)
     _check_folder(folder, project, resume=chosen.resume)
     data_folder = chosen.data_folder or default_data_folder()
-    dataset = read_dataset(project.data, data_folder)
+    dataset = None if chosen.federation else read_dataset(project.data, data_folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / PROJECT, project.resolved().encode())
     write_whole(folder / ARMS_FILE, msgspec.json.encode(arms))
@@ -144,7 +151,10 @@ def train(
                 processes=chosen.processes,
                 threads=_cores(),
             )
-            results.append(_train_one(run, dataset, observer or NobodyWatches()))
+            if dataset is None:
+                results.append(_train_there(run, chosen))
+            else:
+                results.append(_train_here(run, dataset, observer or NobodyWatches()))
             _write_report(folder, results, chosen.next_command)
     return Trained(folder=folder, results=tuple(results))
 
@@ -155,9 +165,23 @@ def default_data_folder() -> Path | None:
     return Path(named) if named else None
 
 
-def _train_one(run: Run, dataset: Dataset, observer: Observer) -> RunResult:
+def _train_here(run: Run, dataset: Dataset, observer: Observer) -> RunResult:
     use_threads(1)  # sites compute side by side, one core each
     return train_arm(run, dataset, observer)
+
+
+def _train_there(run: Run, chosen: Options) -> RunResult:
+    if run.resume and (before := finished_before(run)) is not None:
+        return before
+    try:
+        submission = import_module("consilium.adapters.nvflare.submission")
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"package {error.name} is missing; expected the extra for federations: "
+            "pip install 'consilium[federation]'"
+        ) from None
+    result: RunResult = submission.train_there(run, chosen.federation, chosen.watch)
+    return result
 
 
 def _cores() -> int:

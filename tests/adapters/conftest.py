@@ -24,7 +24,7 @@ from consilium.adapters.dataset import Dataset, make_ready, public_facts, read_d
 from consilium.adapters.processes import recorded_source
 from consilium.adapters.randomness import Source
 from consilium.adapters.site_runner import SiteParts, SiteRunner
-from consilium.adapters.training import Run
+from consilium.adapters.stage import Run
 from consilium.errors import RemoteProtocolError
 from consilium.federation.arms import ARMS
 from consilium.federation.ledger import Charge, Receipt, charge_digest, check_room

@@ -89,6 +89,17 @@ def test_an_absent_ledger_holds_no_charge(path: Path) -> None:
     assert not path.exists()
 
 
+def test_the_last_round_is_read_back(path: Path) -> None:
+    assert last_charged(path) == 0
+
+    ledger = FileLedger(path, allowed=None)
+    for number in (4, 7):
+        ledger.append(charge(number))
+    ledger.close()
+
+    assert (last_charged(path), count_charges(path)) == (7, 2)
+
+
 def test_a_charge_beyond_the_budget_writes_nothing(path: Path) -> None:
     before = written(path, 2).read_bytes()
     ledger = FileLedger(path, allowed=2)

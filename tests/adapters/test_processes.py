@@ -39,7 +39,8 @@ from consilium.adapters.processes import (
     serve,
     write_frame,
 )
-from consilium.adapters.training import MODEL, NobodyWatches, Run, train_arm
+from consilium.adapters.stage import MODEL, NobodyWatches, Run
+from consilium.adapters.training import train_arm
 from consilium.errors import ConsiliumError, RemoteProtocolError, RoundAborted
 from consilium.federation.results import RunResult
 

@@ -25,7 +25,8 @@ from tests.adapters.conftest import (
 
 from consilium.adapters.dataset import Dataset, read_dataset
 from consilium.adapters.ledger_file import FileLedger, count_charges
-from consilium.adapters.training import MODEL, RESULT, NobodyWatches, Run, train_arm
+from consilium.adapters.stage import MODEL, RESULT, NobodyWatches, Run
+from consilium.adapters.training import train_arm
 from consilium.errors import BudgetExceeded, ConfigError, ConsiliumError, DataError, PrivacyError
 from consilium.federation.arms import ARMS
 from consilium.federation.ledger import Charge

@@ -122,13 +122,18 @@ def count_charges(path: Path) -> int:
     return _verify(path).count
 
 
-def last_charged(path: Path, terms: bytes) -> int:
+def last_charged(path: Path, terms: bytes | None = None) -> int:
     """Returns the highest round that the ledger at `path` has a charge of, 0 where there is none.
+
+    Args:
+        path: Of the file; it may be absent.
+        terms: Only charges under these count; None: all do.
 
     Raises:
         DataError: The file does not hold an unbroken chain.
     """
-    return _verify(path).rounds.get(terms.hex(), 0)
+    rounds = _verify(path).rounds
+    return max(rounds.values(), default=0) if terms is None else rounds.get(terms.hex(), 0)
 
 
 # -- The file -------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 import typer
 
 from consilium import __version__
+from consilium.cli import machines
 from consilium.errors import ConsiliumError
 
 app = typer.Typer(
@@ -24,6 +25,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(machines.federation)
+app.add_typer(machines.coordinator)
+app.add_typer(machines.site)
 
 INTERRUPTED: Final = 130
 REFUSED: Final = 2
@@ -116,6 +121,12 @@ def train(
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Datasets. Default $CONSILIUM_DATA.")] = None,
     processes: Annotated[bool, typer.Option(help="Every site is a real process.")] = False,
+    federation: Annotated[
+        Path | None,
+        typer.Option(
+            help="The researcher's kit: train at the sites of a federation.", metavar="KIT"
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Trains arms of a project and writes a report.
@@ -132,6 +143,7 @@ def train(
         resume=resume,
         data=data,
         processes=processes,
+        federation=federation,
         json=json,
     )
     training.run_training(request)

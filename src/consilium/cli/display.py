@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Final, Self, final
 
@@ -22,7 +23,7 @@ from rich.progress import (
 from rich.table import Table
 
 from consilium.adapters.coordinator_runner import RoundReport
-from consilium.adapters.training import epsilon_after
+from consilium.adapters.stage import epsilon_after
 from consilium.federation.arms import MAIN_ARM
 from consilium.federation.progress import Progress
 from consilium.federation.results import RunResult
@@ -32,6 +33,7 @@ from consilium.web.formats import share
 from consilium.web.summary import ArmSummary, Spread, summary_rows
 
 _NO_PROMISE: Final = "∞"
+_STEPS: Final = ("phase", "look", "auc", "accuracy", "epsilon")
 
 
 @final
@@ -53,6 +55,7 @@ class Display:
         )
         self._task: TaskID | None = None
         self._setup: Setup | None = None
+        self._step: dict[str, object] = {}
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -98,6 +101,13 @@ class Display:
                 f"{result.arm} seed {result.seed}: {result.rounds} rounds, {seconds}"
             )
 
+    def follow(self, seen: Mapping[str, object]) -> None:
+        """Prints where a run at a federation stands, when it has come on by a phase or a look."""
+        step = {key: seen[key] for key in _STEPS if seen.get(key) is not None}
+        if step and step != self._step:
+            self._step = step
+            self.say(", ".join(f"{key} {_short(value)}" for key, value in step.items()))
+
     def say(self, line: str) -> None:
         """Prints one line above the bars."""
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -109,6 +119,10 @@ class Display:
         spent = epsilon_after(setup, progress.attempts)
         budget = epsilon_after(setup, setup.steps_allowed or setup.plan.steps)
         return f"epsilon {_epsilon(spent, private=True)} of {_epsilon(budget, private=True)}"
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def program() -> str:

@@ -28,6 +28,7 @@ class Request:
     resume: Path | None
     data: Path | None
     processes: bool
+    federation: Path | None
     json: bool
 
 
@@ -44,21 +45,29 @@ def run_training(request: Request) -> None:
         raise ConfigError(f"--seeds is {request.seeds}; expected 1 or more")
     project = _project(request)
     out = request.resume or request.out or Path("runs") / project.name
-    options = Options(
-        arms=request.arms,
-        seeds=tuple(range(request.seeds)) if request.seeds else (),
-        data_folder=request.data,
-        resume=request.resume is not None,
-        processes=request.processes,
-        next_command=_next(request),
-    )
     with Display() as display:
+        options = Options(
+            arms=request.arms,
+            seeds=tuple(range(request.seeds)) if request.seeds else (),
+            data_folder=request.data,
+            resume=request.resume is not None,
+            processes=request.processes,
+            federation=_kit(request.federation),
+            watch=display.follow,
+            next_command=_next(request),
+        )
         trained = train(project, out, options, display)
     if request.json:
         for one in trained.results:
             typer.echo(msgspec.json.encode(one).decode())
         return
     show_summary(trained, next_command=_next(request))
+
+
+def _kit(named: Path | None) -> Path | None:
+    """Returns the researcher's kit: the folder itself, or the one in what `init` made."""
+    inside = None if named is None else named / "kits" / "researcher"
+    return inside if inside is not None and inside.is_dir() else named
 
 
 def _project(request: Request) -> Project:
@@ -73,6 +82,9 @@ def _project(request: Request) -> Project:
 
 def _next(request: Request) -> str:
     project = request.project or (request.resume or Path()) / PROJECT
+    if request.federation is not None:
+        arm = "federated-local-dp" if "federated-local-dp" not in request.arms else "federated"
+        return f"{program()} train {project} --federation {request.federation} --arm {arm}"
     if request.arms != ("all",):
         return f"{program()} train {project} --arms all --out runs/all-arms"
     return f"{program()} train {project} --arms all --seeds 5 --out runs/five-seeds"

@@ -34,7 +34,7 @@ class SiteShare(msgspec.Struct, frozen=True, kw_only=True):
         name: Of the site.
         patients: Privacy units.
         records: Images or rows.
-        class_counts: Records by class.
+        class_counts: Records by class; empty where the site keeps them to itself.
         charges: Steps that its ledger holds.
         bytes_up: Sent in the whole run.
         bytes_down: Received in the whole run.

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One site in one run among real sites: from its own records to its answers, bytes in and out.
+
+    enrol() -> its public facts, what its ledger shows
+    join(roll) -> its first messages of the secure sum     handle(message) -> its answers
+
+Every engine between machines plays this session in the site's job process. What only concerns
+this site (records, key, ledger, consents) is read from its own folder and never sent.
+"""
+
+import re
+import threading
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, final
+
+from consilium import wire
+from consilium.adapters.dataset import Dataset, Ready, make_ready, read_named
+from consilium.adapters.ledger_file import FileLedger, count_charges, last_charged
+from consilium.adapters.randomness import Source, operating_system
+from consilium.adapters.site_folder import SiteFolder, SiteSettings
+from consilium.adapters.site_runner import SiteParts, SiteRunner
+from consilium.errors import ConfigError, OutOfTurn
+from consilium.federation.arms import ARMS
+from consilium.federation.enrolment import (
+    LARGEST,
+    ROLL,
+    Call,
+    Enrolment,
+    SiteFacts,
+    Standing,
+    check_roll,
+    enrol,
+    place_of,
+)
+from consilium.federation.project import parse_project
+from consilium.federation.setup import make_setup
+from consilium.learning.parameters import dimension
+
+_RUN: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,79}")
+
+
+def make_call(project: str, arm: str, seed: int, run: str) -> Call:
+    """Returns the call that a job's settings describe.
+
+    Raises:
+        ConfigError: The project cannot be used, needs all data in one place, or the run's name
+            is not one.
+    """
+    if not _RUN.fullmatch(run):
+        raise ConfigError(f"run {run!r}; expected lower-case letters, digits and hyphens")
+    call = Call(project=parse_project(project), arm=arm, seed=seed, run=run)
+    call.project.for_arm(arm)
+    if not ARMS[arm].federated:
+        raise ConfigError(
+            f"arm {arm} needs all records in one place; expected a federated arm: leave "
+            "--federation out, or choose federated-dp"
+        )
+    return call
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Enrolled:
+    """The site's records, and what it said of them."""
+
+    ready: Ready
+    part: int
+    said: Enrolment
+
+
+@final
+class SiteSession:
+    """A site's part in one run. Its calls take turns."""
+
+    def __init__(self, kit: Path, call: Call, source: Source = operating_system) -> None:
+        self._folder, self._call, self._source = SiteFolder(kit), call, source
+        self._stack, self._turn = ExitStack(), threading.Lock()
+        self._enrolled: _Enrolled | None = None
+        self._runner: SiteRunner | None = None
+
+    def enrol(self) -> list[bytes]:
+        """Returns this site's enrolment and what its ledger shows; may be asked again.
+
+        Raises:
+            AccessDenied: The steward did not approve this.
+            ConsiliumError: Its records cannot be used.
+        """
+        with self._turn:
+            if self._enrolled is None:
+                self._folder.check_approved(self._call)
+                self._enrolled = self._read()
+            ledger = self._folder.ledger(self._call.run)
+            standing = Standing(count_charges(ledger), last_charged(ledger))
+            return [wire.encode(self._enrolled.said), wire.encode(standing)]
+
+    def join(self, roll: bytes) -> list[bytes]:
+        """Returns this site's first messages among the sites of `roll`.
+
+        Raises:
+            AccessDenied: The steward did not compare this roster.
+            ConsiliumError: The roll breaks a rule, or nothing can be promised.
+            OutOfTurn: It has not enrolled, or has joined before.
+        """
+        with self._turn:
+            if self._enrolled is None or self._runner is not None:
+                raise OutOfTurn("a roll came twice, or before this site enrolled; nothing was said")
+            self._runner = self._join(self._enrolled, roll)
+            return self._runner.start()
+
+    def handle(self, message: bytes) -> list[bytes]:
+        """Returns this site's answers to one message of the coordinator.
+
+        Raises:
+            ProtocolError: The message breaks a rule.
+            BudgetExceeded: The answer is not paid for.
+        """
+        with self._turn:
+            if self._runner is None:
+                raise OutOfTurn("a message came before the roll; nothing was said")
+            return self._runner.handle(message)
+
+    def close(self) -> None:
+        """Closes the ledger."""
+        self._stack.close()
+
+    def _read(self) -> _Enrolled:
+        settings, call = self._folder.settings(), self._call
+        own = call.project.for_arm(call.arm)
+        folder = None if settings.data_folder is None else Path(settings.data_folder)
+        splits = read_named(own.data, folder)
+        shared = settings.holds == "its-part-of-a-shared-source"
+        dataset = Dataset(splits=splits, duplicates="not compared here")
+        ready = make_ready(own, dataset, federated=shared, seed=call.seed)
+        part = _number(settings, len(ready.parts)) if shared else 0
+        facts = SiteFacts(
+            name=settings.name,
+            patients=ready.parts[part].patient_count,
+            records=len(ready.parts[part]),
+            dimension=dimension(ready.trained),
+            classes=splits.classes,
+        )
+        return _Enrolled(ready, part, enrol(call, facts, self._folder.identity()))
+
+    def _join(self, enrolled: _Enrolled, roll: bytes) -> SiteRunner:
+        call, said = self._call, wire.decode(roll, ROLL, limit=LARGEST)
+        checked = check_roll(call, said)
+        number = place_of(enrolled.said, said)
+        self._folder.check_trusted(checked.roster())
+        setup = make_setup(call.project, call.arm, checked.facts, checked.identities, call.seed)
+        path = self._folder.ledger(call.run)
+        ledger = FileLedger(path, allowed=setup.steps_allowed)
+        self._stack.callback(ledger.close)
+        parts = SiteParts(
+            terms=setup.for_site(number, self._folder.identity()),
+            trainee=enrolled.ready.trainee(enrolled.part),
+            ledger=ledger,
+            source=self._source,
+        )
+        return SiteRunner(parts)
+
+
+def _number(settings: SiteSettings, parts: int) -> int:
+    if len(settings.sites) != parts:
+        raise ConfigError(
+            f"the project divides the source among {parts} sites; expected {len(settings.sites)}, "
+            f"the federation's: train with --set sites.count={len(settings.sites)}"
+        )
+    return sorted(settings.sites).index(settings.name)

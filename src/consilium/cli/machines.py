@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands of people who run machines: federation, coordinator, site. Options and help only."""
+
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, TypeAlias
+
+import typer
+
+from consilium.errors import ConfigError
+
+Kit: TypeAlias = Annotated[Path, typer.Argument(help="A start-up kit's folder.", metavar="KIT")]
+Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+Records: TypeAlias = Annotated[
+    Path | None, typer.Option("--data", help="Folder of this machine's own records.", metavar="DIR")
+]
+
+federation = typer.Typer(
+    name="federation", no_args_is_help=True, rich_markup_mode=None, help="Makes federations."
+)
+coordinator = typer.Typer(
+    name="coordinator", no_args_is_help=True, rich_markup_mode=None, help="Runs the coordinator."
+)
+site = typer.Typer(
+    name="site", no_args_is_help=True, rich_markup_mode=None, help="Runs a hospital's site."
+)
+
+
+@federation.callback()
+@coordinator.callback()
+@site.callback()
+def _several() -> None:
+    """Keeps the name of a command that is alone in its group."""
+
+
+def _operations() -> ModuleType:
+    try:
+        return import_module("consilium.cli.operations")
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"package {error.name} is missing; expected the extra for federations: "
+            "pip install 'consilium[federation]'"
+        ) from None
+
+
+@federation.command()
+def init(
+    name: Annotated[str, typer.Argument(help="Of the federation.")],
+    sites: Annotated[str, typer.Option(help="Names of the hospitals: a,b,c.")],
+    host: Annotated[
+        str, typer.Option(help="Name under which sites reach the coordinator.")
+    ] = "localhost",
+    port: Annotated[int, typer.Option(help="The coordinator's one port.")] = 8002,
+    out: Annotated[Path | None, typer.Option(help="New folder. Default NAME.")] = None,
+    json: Json = False,
+) -> None:
+    """Makes a start-up kit for the coordinator, the researcher and each hospital.
+
+    Example: consilium federation init chest --sites charite,tum,lmu --host fl.example.org
+    """
+    _operations().init(name, tuple(sites.split(",")), (host, port), out or Path(name), as_json=json)
+
+
+@coordinator.command("serve")
+def serve_coordinator(
+    kit: Kit,
+    data: Records = None,
+    quorum_seconds: Annotated[
+        float, typer.Option(help="How long a phase waits for sites that are missing.")
+    ] = 60.0,
+) -> None:
+    """Runs the coordinator until it is stopped; --data holds validation and test records.
+
+    Example: consilium coordinator serve chest/kits/coordinator --data /srv/public
+    """
+    _operations().serve_coordinator(kit, data, quorum_seconds)
+
+
+@site.command()
+def join(
+    kit: Kit,
+    data: Records = None,
+    part_of_shared_source: Annotated[
+        bool, typer.Option(help="Demonstration: take this site's part of a source that all have.")
+    ] = False,
+    approve_every_project: Annotated[
+        bool, typer.Option(help="Demonstration: the researcher decides what runs here.")
+    ] = False,
+    trust_first_roster: Annotated[
+        bool, typer.Option(help="Demonstration: believe the coordinator who the others are.")
+    ] = False,
+) -> None:
+    """Checks this machine, makes this hospital's key, and serves until it is stopped.
+
+    Example: consilium site join kits/charite --data /srv/hospital
+    """
+    holds = "its-part-of-a-shared-source" if part_of_shared_source else "its-own-records"
+    approves = (
+        "every-project-and-the-researcher-decides" if approve_every_project else "listed-projects"
+    )
+    trusts = (
+        "the-first-roster-that-the-coordinator-shows" if trust_first_roster else "compared-rosters"
+    )
+    _operations().join(kit, data, {"holds": holds, "approves": approves, "trusts": trusts})
+
+
+@site.command()
+def doctor(kit: Kit, data: Records = None, json: Json = False) -> None:
+    """Checks clock, certificate, disk, name, port, TLS and records, each with how to mend it.
+
+    Example: consilium site doctor kits/charite --data /srv/hospital
+    """
+    _operations().doctor(kit, data, as_json=json)
+
+
+@site.command()
+def approve(
+    kit: Kit,
+    project: Annotated[Path, typer.Argument(help="The project file, as it was agreed.")],
+    json: Json = False,
+) -> None:
+    """Says yes, as this site's steward, to a project: only what was approved runs here.
+
+    Example: consilium site approve kits/charite recipes/heart.toml
+    """
+    _operations().approve(kit, project, as_json=json)
+
+
+@site.command()
+def trust(
+    kit: Kit,
+    fingerprint: Annotated[
+        str | None, typer.Argument(help="As compared with the other stewards; none shows it.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Shows the roster that was refused, or accepts it once stewards have compared it.
+
+    Example: consilium site trust kits/charite "b72c 0d2a 531e ..."
+    """
+    _operations().trust(kit, fingerprint, as_json=json)

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the commands of `machines` do. Needs the extra `federation`."""
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import typer
+
+from consilium.adapters.nvflare import kits
+from consilium.adapters.nvflare.doctor import Finding, examine
+from consilium.adapters.site_folder import SiteFolder, SiteSettings
+from consilium.errors import ConfigError
+from consilium.federation.enrolment import roster_fingerprint
+from consilium.sdk import default_data_folder, load_project
+
+_LOST: Final = 10  # times the quorum's time-out: a site that computes longer counts as lost
+
+
+def init(
+    name: str, sites: tuple[str, ...], address: tuple[str, int], out: Path, *, as_json: bool
+) -> None:
+    """Makes the kits and says what to do with them."""
+    host, port = address
+    made = kits.provision(name, sites, host, port, out)
+    if as_json:
+        _print({"kits": [str(kit) for kit in made], "host": host, "port": port})
+        return
+    typer.echo(f"Kits of {name}, one a party, each with its own private key:")
+    for kit in made:
+        typer.echo(f"  {kit}")
+    typer.echo(f"Move each to its machine by a safe way and delete it here. {out}/authority makes")
+    typer.echo("new members: keep it offline.")
+    typer.echo(f"Next:   consilium coordinator serve {out}/kits/{kits.COORDINATOR}")
+
+
+def serve_coordinator(kit: Path, data: Path | None, quorum_seconds: float) -> None:
+    """Becomes the coordinator."""
+    kit = kit.resolve()
+    kits.federation_of(kit, kits.COORDINATOR)
+    folder = data or default_data_folder()
+    settings = kits.CoordinatorSettings(
+        data_folder=None if folder is None else str(folder.resolve()),
+        quorum_seconds=quorum_seconds,
+        lost_seconds=_LOST * quorum_seconds,
+    )
+    kits.settle_coordinator(kit, settings)
+    kits.prepare(kit, kits.COORDINATOR_LINK)
+    kits.serve(kit, kits.COORDINATOR)
+
+
+def join(kit: Path, data: Path | None, choices: dict[str, str]) -> None:
+    """Checks the machine, then becomes the site.
+
+    Raises:
+        ConfigError: A check fails.
+    """
+    kit = kit.resolve()
+    says, folder = kits.federation_of(kit), data or default_data_folder()
+    findings = examine(kit, says, folder)
+    _show(findings)
+    if not all(finding.well for finding in findings):
+        raise ConfigError("this machine is not ready; expected every check above to be well")
+    settings = {"name": says.role, "sites": says.sites, **choices}
+    settings |= {} if folder is None else {"data_folder": str(folder.resolve())}
+    SiteFolder(kit).settle(msgspec.convert(settings, SiteSettings))
+    kits.prepare(kit, kits.SITE_LINK)
+    kits.serve(kit, says.role)
+
+
+def doctor(kit: Path, data: Path | None, *, as_json: bool) -> None:
+    """Shows every check; exit code 2 if one is not well."""
+    kit = kit.resolve()
+    findings = examine(kit, kits.federation_of(kit), data or default_data_folder())
+    if as_json:
+        _print(findings)
+    else:
+        _show(findings)
+    if not all(finding.well for finding in findings):
+        raise typer.Exit(2)
+
+
+def approve(kit: Path, project: Path, *, as_json: bool) -> None:
+    """Writes the steward's yes."""
+    kits.federation_of(kit)
+    path = SiteFolder(kit).approve(load_project(project))
+    _print({"approved": str(path)}) if as_json else typer.echo(f"Approved: {path}")
+
+
+def trust(kit: Path, fingerprint: str | None, *, as_json: bool) -> None:
+    """Shows the refused roster, or accepts it."""
+    kits.federation_of(kit)
+    folder = SiteFolder(kit)
+    if fingerprint is not None:
+        folder.trust(fingerprint)
+    offered = folder.offered()
+    found = None if offered is None else roster_fingerprint(offered)
+    if as_json:
+        _print({"roster": sorted(offered or ()), "fingerprint": found})
+        return
+    if offered is None or found is None:
+        typer.echo("No roster was refused here. It is shown once a run has been asked for.")
+        return
+    typer.echo(f"Roster: {', '.join(sorted(offered))}\n{found}")
+
+
+def _show(findings: list[Finding]) -> None:
+    for one in findings:
+        typer.echo(f"{'well' if one.well else 'MEND'}  {one.check}: {one.found}", err=True)
+        if not one.well:
+            typer.echo(f"      {one.mend}", err=True)
+
+
+def _print(value: object) -> None:
+    typer.echo(msgspec.json.encode(value).decode())

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Start-up kits: what provisioning makes, what we close in it, and who may open which."""
+
+import json
+import stat
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from consilium.errors import ConfigError, RemoteProtocolError
+
+pytest.importorskip("nvflare")
+
+from consilium.adapters.nvflare import doctor, kits
+from consilium.adapters.nvflare.envelope import Reply, seal, unseal
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made") / "chest"
+    kits.provision("chest", ["b", "a"], "localhost", 1, folder)
+    return folder
+
+
+def kit(made: Path, name: str) -> Path:
+    return made / "kits" / name
+
+
+# -- Provisioning ---------------------------------------------------------------------
+
+
+def test_each_party_gets_one_kit(made: Path) -> None:
+    assert sorted(one.name for one in (made / "kits").iterdir()) == [
+        "a",
+        "b",
+        "coordinator",
+        "researcher",
+    ]
+
+
+def test_a_kit_says_whose_it_is(made: Path) -> None:
+    says = kits.federation_of(kit(made, "a"))
+
+    assert (says.name, says.role, says.sites) == ("chest", "a", ("a", "b"))
+    assert (says.host, says.port) == ("localhost", 1)
+
+
+def test_keys_are_for_their_owner_only(made: Path) -> None:
+    secrets = [*made.glob("kits/*/startup/*.key"), *made.glob("authority/*")]
+
+    assert len(secrets) == 5
+    assert {stat.S_IMODE(path.stat().st_mode) for path in secrets} == {0o600}
+
+
+def test_no_kit_holds_the_key_of_the_authority(made: Path) -> None:
+    assert not list((made / "kits").rglob("cert.json"))
+    assert not (made / "work").exists()
+
+
+@pytest.mark.parametrize("name", ["", "A", "a b", "../a", "coordinator", "researcher", "a" * 42])
+def test_a_site_has_a_plain_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be a name here; expected lower-case"):
+        kits.provision("chest", ["b", name], "localhost", 1, tmp_path / "new")
+
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_site_is_named_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="expected each once"):
+        kits.provision("chest", ["b", "b"], "localhost", 1, tmp_path / "new")
+
+
+def test_nothing_is_overwritten(made: Path) -> None:
+    with pytest.raises(ConfigError, match="expected a new one"):
+        kits.provision("chest", ["a"], "localhost", 1, made)
+
+
+# -- Opening --------------------------------------------------------------------------
+
+
+def test_another_partys_kit_is_refused(made: Path) -> None:
+    with pytest.raises(ConfigError, match="is the kit of coordinator; expected one of a site"):
+        kits.federation_of(kit(made, "coordinator"))
+    with pytest.raises(ConfigError, match="is the kit of a; expected one of a researcher"):
+        kits.federation_of(kit(made, "a"), kits.RESEARCHER)
+
+
+def test_what_is_no_kit_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no start-up kit"):
+        kits.federation_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "link"), [("a", kits.SITE_LINK), ("coordinator", kits.COORDINATOR_LINK)]
+)
+def test_an_opened_kit_builds_one_component_and_takes_no_code(
+    made: Path, name: str, link: str
+) -> None:
+    kits.prepare(kit(made, name), link)
+
+    local = kit(made, name) / "local"
+    resources = json.loads((local / "resources.json").read_bytes())
+    rights = json.loads((local / "authorization.json").read_bytes())["permissions"]
+    assert resources["class_allow_list"] == [link]
+    assert resources["class_list_enforcement_mode"] == "enforce"
+    assert resources["allow_log_streaming"] is False
+    assert {rights[role]["byoc"] for role in ("org_admin", "lead")} == {"none"}
+    assert {rights[role]["shell_commands"] for role in ("org_admin", "lead")} == {"none"}
+
+
+def test_a_coordinator_keeps_everything_in_its_kit(made: Path) -> None:
+    kits.prepare(kit(made, "coordinator"), kits.COORDINATOR_LINK)
+
+    text = (kit(made, "coordinator") / "local" / "resources.json").read_text()
+    assert "/tmp/nvflare" not in text  # noqa: S108 - NVFlare's default
+
+
+def test_a_coordinator_that_was_not_served_says_how(made: Path) -> None:
+    with pytest.raises(ConfigError, match="consilium coordinator serve KIT"):
+        kits.coordinator_settings(kit(made, "researcher"))
+    settings = kits.CoordinatorSettings(quorum_seconds=7)
+    kits.settle_coordinator(kit(made, "coordinator"), settings)
+
+    assert kits.coordinator_settings(kit(made, "coordinator")) == settings
+
+
+# -- The doctor -----------------------------------------------------------------------
+
+
+def findings(made: Path, host: str, data: Path | None = None) -> dict[str, doctor.Finding]:
+    says = msgspec.structs.replace(kits.federation_of(kit(made, "a")), host=host)
+    return {one.check: one for one in doctor.examine(kit(made, "a"), says, data)}
+
+
+def test_a_machine_without_a_coordinator_is_told_what_to_mend(made: Path) -> None:
+    found = findings(made, "localhost")
+
+    assert {check for check, one in found.items() if not one.well} == {"port", "mutual TLS"}
+    assert "start the coordinator" in found["port"].mend
+    assert all(bool(one.mend) != one.well for one in found.values())
+
+
+def test_a_name_that_nobody_knows_is_found(made: Path) -> None:
+    assert "DNS" in findings(made, "coordinator.invalid")["name"].mend
+
+
+def test_records_that_are_not_there_are_found(made: Path) -> None:
+    assert not findings(made, "localhost", made / "absent")["records"].well
+
+
+def test_a_kit_without_its_certificate_is_found(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "consilium").mkdir()
+    says = kits.federation_of(kit(made, "a"))
+
+    first = doctor.examine(tmp_path, says, None)[0]
+
+    assert (first.well, first.mend) == (False, "copy the whole kit anew")
+
+
+# -- Envelopes ------------------------------------------------------------------------
+
+
+def test_answers_come_back() -> None:
+    assert unseal("a", seal(Reply((b"1", b"")))) == [b"1", b""]
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (seal(Reply(refusal="no")), "site a refuses: no"),
+        (b"junk", "cannot be read"),
+        (seal(Reply((b"1",))) + b"x", "cannot be read"),
+        (None, "no bytes"),
+        ("text", "no bytes"),
+    ],
+)
+def test_a_refusal_and_junk_name_the_site(data: object, why: str) -> None:
+    with pytest.raises(RemoteProtocolError, match=why):
+        unseal("a", data)
