@@ -56,7 +56,7 @@ JOB = [
 SETUP = [
     one("signature of a hello", "secagg/session.py",
         "        verifier.verify(hello.signature, _signed_text(job, hello.site, hello.key))\n", ""),
-    one("usable key", "secagg/session.py", "        keys.agree(_PROBE, hello.key)\n", ""),
+    one("usable key", "secagg/session.py", "    keys.agree(_PROBE, x25519)\n", ""),
     one("job in a hello", "secagg/session.py",
         '"secagg hello", job.digest(), site', '"secagg hello", site'),
     one("site in a hello", "secagg/session.py",
@@ -70,6 +70,56 @@ SETUP = [
         "any(later <= earlier for earlier, later in pairwise(sites))", "False"),
     one("lists without strangers", "secagg/session.py", "if strangers:", "if False:"),
     one("lists of enough sites", "secagg/session.py", "if len(sites) < least:", "if False:"),
+]  # fmt: skip
+POST_QUANTUM = [
+    one("X25519 in a hybrid secret", "secagg/keys.py",
+        '"secagg hybrid secret", agreed, encapsulated', '"secagg hybrid secret", encapsulated'),
+    one("ML-KEM in a hybrid secret", "secagg/keys.py",
+        '"secagg hybrid secret", agreed, encapsulated', '"secagg hybrid secret", agreed'),
+    one("hybrid secret in a chain", "secagg/agreement.py",
+        "keys.hybrid_secret(agreed[peer], encapsulated[peer])", "agreed[peer]"),
+    one("ML-KEM seed of its own", "secagg/kem.py", '"secagg ml-kem-768"', '"secagg x25519"'),
+    one("ML-KEM in every signature", "secagg/job.py", "            self.post_quantum,\n", ""),
+    one("no way around ML-KEM", "secagg/site.py", " if not state.job.post_quantum:", ":"),
+    one("usable ML-KEM key", "secagg/session.py",
+        "        kem.check_encapsulation_key(ml_kem)\n", "        pass\n"),
+    one("no key beyond the job's", "secagg/session.py", "    elif ml_kem:", "    elif False:"),
+    one("signature of ciphertexts", "secagg/session.py",
+        "        verifier.verify(said.signature, "
+        "_signed_ciphertexts(roster, site, said.ciphertexts))\n", "        pass\n"),
+    one("roster in signed ciphertexts", "secagg/session.py",
+        '"secagg ciphertexts", roster.digest, site', '"secagg ciphertexts", site'),
+    one("site in signed ciphertexts", "secagg/session.py",
+        '"secagg ciphertexts", roster.digest, site, ciphertexts',
+        '"secagg ciphertexts", roster.digest, ciphertexts'),
+    one("ciphertexts in their signature", "secagg/session.py",
+        '"secagg ciphertexts", roster.digest, site, ciphertexts',
+        '"secagg ciphertexts", roster.digest, site'),
+    one("sender of ciphertexts", "secagg/session.py",
+        "if site not in roster.sites:", "if False:"),
+    one("size of ciphertexts", "secagg/session.py",
+        "if len(said.ciphertexts) != expected:", "if False:"),
+    one("own ciphertexts in the table", "secagg/site.py",
+        "if state.said not in table.entries", "if False"),
+    one("every entry of a table", "secagg/session.py",
+        "        check_ciphertexts(roster, said)\n", "        pass\n"),
+    one("tables of enough sites", "secagg/session.py",
+        "among=roster.sites, least=roster.job.threshold", "among=roster.sites, least=0"),
+    one("ciphertexts in every key", "secagg/session.py",
+        '"secagg hybrid session", roster.digest, texts', '"secagg hybrid session", roster.digest'),
+    one("roster in a hybrid session", "secagg/session.py",
+        '"secagg hybrid session", roster.digest, texts', '"secagg hybrid session", texts'),
+    one("ciphertexts once a site", "secagg/coordinator.py",
+        "    _check_new(said, state.said)\n", ""),
+    one("ciphertexts checked on arrival", "secagg/coordinator.py",
+        "    check_ciphertexts(state.roster, said)\n", ""),
+    one("ciphertexts of enough sites", "secagg/coordinator.py",
+        "if len(state.said) < threshold:", "if False:"),
+    one("ML-KEM as the project says", "federation/setup.py",
+        "        post_quantum=settings.post_quantum,\n", "", "tests/federation/test_setup.py"),
+    one("no ML-KEM without a secure sum", "federation/project.py",
+        'project.sites.post_quantum and project.sites.secure_sum != "on"', "False",
+        "tests/federation/test_project.py"),
 ]  # fmt: skip
 ROUND = [
     one("one vector a round", "secagg/site.py", "if plan.round <= state.done:", "if False:"),
@@ -200,7 +250,7 @@ SITES = [
         'msgspec.json.encode(line) + b"\\n")\n            os.fsync(self._file.fileno())',
         'msgspec.json.encode(line) + b"\\n")', "tests/adapters/test_ledger_file.py"),
 ]  # fmt: skip
-MUTANTS: Final = (*JOB, *SETUP, *ROUND, *KEYS, *COORDINATOR, *WIRE, *NOISED, *SITES)
+MUTANTS: Final = (*JOB, *SETUP, *POST_QUANTUM, *ROUND, *KEYS, *COORDINATOR, *WIRE, *NOISED, *SITES)
 
 
 # -- The run --------------------------------------------------------------------------

@@ -40,6 +40,30 @@ def test_threads_do_not_change_the_model(digits: Dataset, arm: str) -> None:
     assert one.coordinator.traffic() == many.coordinator.traffic()
 
 
+def test_a_post_quantum_run_ends_with_the_model_of_the_others(digits: Dataset) -> None:
+    changes = {"training.rounds": "2"}
+    plain = gather(make_project(changes), "federated", digits)
+    both = gather(make_project({**changes, "sites.post_quantum": "true"}), "federated", digits)
+
+    for parties in (plain, both):
+        run_embedded(parties.coordinator, parties.sites, threads=1)
+
+    assert plain.saved[-1].weights.tobytes() == both.saved[-1].weights.tobytes()
+    first, other = (sum(t.up for t in p.coordinator.traffic().values()) for p in (plain, both))
+    assert other > first
+
+
+@pytest.mark.parametrize("messages", range(6))
+def test_one_lost_site_of_a_post_quantum_run_is_tolerated(digits: Dataset, messages: int) -> None:
+    project = make_project({"training.rounds": "2", "sites.post_quantum": "true"})
+    parties = gather(project, "federated", digits)
+    sites: list[Site] = [Mortal(parties.sites[0], messages), *parties.sites[1:]]
+
+    finished = run_embedded(parties.coordinator, sites, threads=1)
+
+    assert finished.progress.round == 2
+
+
 # -- Sites that drop ------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ from tests.adapters.conftest import Parties, gather, make_project
 
 from consilium import wire
 from consilium.adapters.dataset import Dataset
+from consilium.adapters.randomness import encapsulate
 from consilium.adapters.site_runner import SiteRunner
 from consilium.errors import BudgetExceeded, OutOfTurn, RemoteProtocolError
 from consilium.federation.ledger import Receipt
@@ -21,7 +22,7 @@ from consilium.federation.messages import (
     RoundStart,
     model_digest,
 )
-from consilium.secagg.messages import Plan, Survivors
+from consilium.secagg.messages import Ciphertexts, Hello, Plan, Roster, Survivors
 
 WEIGHTS = bytes(4 * 650)
 START = RoundStart(Plan(1, (0,), model_digest(WEIGHTS)), WEIGHTS, 0.1)
@@ -66,6 +67,23 @@ def test_every_secret_is_drawn_anew(parties: Parties) -> None:
     site.handle(wire.encode(START))
 
     assert len(drawn) == 4  # to begin, with the message, for coins and noise, with the receipt
+
+
+def test_encapsulations_are_drawn_by_what_the_site_brings(digits: Dataset) -> None:
+    parties = gather(make_project({"sites.post_quantum": "true"}), "federated", digits)
+    drawn: list[bytes] = []
+
+    def draw(key: bytes) -> tuple[bytes, bytes]:
+        drawn.append(key)
+        return encapsulate(key)
+
+    sites = [SiteRunner(replace(part, encapsulator=draw)) for part in parties.parts]
+    hellos = [wire.decode(site.start()[0], FROM_SITE, limit=10_000) for site in sites]
+    roster = Roster(tuple(hello for hello in hellos if isinstance(hello, Hello)))
+    (answer,) = sites[1].handle(wire.encode(roster))
+
+    assert isinstance(wire.decode(answer, FROM_SITE, limit=10_000), Ciphertexts)
+    assert drawn == [hello.key[32:] for hello in roster.hellos[2:]]
 
 
 def test_two_rounds_at_one_model_differ_in_coins_and_noise(parties: Parties) -> None:

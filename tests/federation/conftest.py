@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import settings
 
 from consilium import wire
+from consilium.adapters.randomness import encapsulate
 from consilium.errors import PrivacyError, ProtocolError
 from consilium.federation import coordinator, site
 from consilium.federation.contribution import Trainee, contribute
@@ -25,6 +26,7 @@ from consilium.federation.messages import (
     PlainUpdate,
     RoundStart,
 )
+from consilium.federation.plain_sum import PlainSum
 from consilium.federation.progress import Progress, Validation, begin
 from consilium.federation.project import Project, parse_project
 from consilium.federation.setup import PublicFacts, Setup, make_setup
@@ -262,7 +264,7 @@ class Play:
         match before:
             case coordinator.Unmasking(sum=sums):
                 self.opened.append((sums.closed.plan.round, sums.closed.survivors))
-            case coordinator.Collecting(sum=coordinator.PlainSum(members=members)):
+            case coordinator.Collecting(sum=PlainSum(members=members)):
                 self.opened.append((before.progress.attempts, members))
 
     # -- A site -----------------------------------------------------------------------
@@ -274,7 +276,7 @@ class Play:
             return []
         self.told.setdefault(number, []).append(data)
         try:
-            return self.act(number, site.Received(message, self.fresh()))
+            return self.act(number, site.Received(message, self.fresh(), encapsulate))
         except (ProtocolError, PrivacyError) as error:
             self.refused.append(error)
             return []

@@ -13,6 +13,7 @@ from consilium import wire
 from consilium.errors import OutOfTurn, ProtocolError, RemoteProtocolError
 from consilium.federation.coordinator import (
     MOST_ABANDONED,
+    Agreeing,
     Collecting,
     Deadline,
     Event,
@@ -20,7 +21,6 @@ from consilium.federation.coordinator import (
     Gathering,
     Looked,
     Looking,
-    PlainSum,
     Preparing,
     Received,
     Save,
@@ -37,12 +37,23 @@ from consilium.federation.messages import (
     Ready,
     RoundStart,
 )
+from consilium.federation.plain_sum import PlainSum
 from consilium.federation.progress import Validation
 from consilium.federation.setup import Setup
-from consilium.secagg.messages import Hello, Opening, Prekeys, Roster, Survivors, Upload
+from consilium.secagg.messages import (
+    Ciphertexts,
+    CiphertextTable,
+    Hello,
+    Opening,
+    Prekeys,
+    Roster,
+    Survivors,
+    Upload,
+)
 
 OFF = "off-and-the-coordinator-sees-every-update"
 SECURE = replace(make(), steps_allowed=9)
+HYBRID = replace(make(sites__post_quantum="true"), steps_allowed=9)
 PLAIN = replace(make("federated-local-dp", sites__secure_sum=OFF), steps_allowed=9)
 LOOKED = Looked(Validation(round=1, loss=1.0, auc=None, accuracy=0.5))
 
@@ -240,6 +251,60 @@ def test_every_state_without_a_secure_sum_meets_every_event(
     check(PLAIN_STATES[state], PLAIN_EVENTS[event], PLAIN_TABLE[event][column])
 
 
+class RecordedSetup:
+    """The set-up of a post-quantum project: a state of each kind, and what was said."""
+
+    def __init__(self) -> None:
+        play = Play(HYBRID)
+        self.hellos = play.introduce()
+        self.gathering = Recorded.after(play, self.hellos[:3])
+        said = Recorded.answers(play, self.hellos[3:])
+        self.nothing = play.state
+        self.agreeing = Recorded.after(play, said[:3])
+        self.prekeys = Recorded.answers(play, said[3:])
+        self.preparing = play.state
+        self.said = said
+        _, self.last = step(self.agreeing, Received(read(said)[3]))
+
+
+SETUP = RecordedSetup()
+SETUP_STATES: dict[str, State] = {
+    "gathering": SETUP.gathering,
+    "agreeing, nothing yet": SETUP.nothing,
+    "agreeing": SETUP.agreeing,
+    "preparing": SETUP.preparing,
+}
+CIPHERTEXTS = [Received(message) for message in read(SETUP.said)]
+SETUP_EVENTS: dict[str, Event] = {
+    "hello": Received(read(SETUP.hellos)[3]),
+    "ciphertexts": CIPHERTEXTS[3],
+    "ciphertexts again": CIPHERTEXTS[0],
+    "ciphertexts of a stranger": changed(CIPHERTEXTS[3], site=9),
+    "ciphertexts in another's name": changed(CIPHERTEXTS[2], site=3),
+    "prekeys": Received(read(SETUP.prekeys)[2]),
+    "deadline": Deadline(),
+}
+A = Agreeing
+SETUP_TABLE: dict[str, tuple[Expected, ...]] = {
+    # gathering, agreeing with nobody, agreeing with three of four, preparing
+    "hello": (A, X, X, X),
+    "ciphertexts": (X, A, P, X),
+    "ciphertexts again": (X, A, R, X),
+    "ciphertexts of a stranger": (X, R, R, X),
+    "ciphertexts in another's name": (X, R, R, X),
+    "prekeys": (X, X, X, P),
+    "deadline": (A, A, P, P),
+}
+
+
+@pytest.mark.parametrize(("column", "state"), list(enumerate(SETUP_STATES)))
+@pytest.mark.parametrize("event", SETUP_EVENTS)
+def test_every_state_of_a_hybrid_setup_meets_every_event(
+    column: int, state: str, event: str
+) -> None:
+    check(SETUP_STATES[state], SETUP_EVENTS[event], SETUP_TABLE[event][column])
+
+
 def check(state: State, event: Event, expected: Expected) -> None:
     if issubclass(expected, ProtocolError):
         with pytest.raises(expected) as refused:
@@ -298,6 +363,45 @@ def test_a_session_of_fewer_sites_runs_to_the_end() -> None:
 
     assert play.run().progress.round == 3
     assert [sites for _, sites in play.opened] == [(0, 1, 2)] * 3
+
+
+# -- The ciphertexts ------------------------------------------------------------------
+
+
+def test_the_last_ciphertexts_close_the_table_and_ask_for_prekeys() -> None:
+    table, save, prekeys = SETUP.last
+
+    assert isinstance(table, Tell)
+    assert isinstance(table.message, CiphertextTable)
+    assert table.sites == (0, 1, 2, 3)
+    assert isinstance(save, Save)
+    assert prekeys == Tell((0, 1, 2, 3), PrekeysWanted(1))
+
+
+def test_a_deadline_closes_the_table_with_enough_sites() -> None:
+    _, (table, _, prekeys) = step(SETUP.agreeing, Deadline())
+
+    assert isinstance(table, Tell)
+    assert table.sites == (0, 1, 2)
+    assert prekeys == Tell((0, 1, 2), PrekeysWanted(1))
+
+
+@pytest.mark.parametrize("kind", [Roster, Ciphertexts, CiphertextTable])
+def test_a_hybrid_session_goes_on_without_a_site_that_stops_in_the_setup(
+    kind: type[wire.Message],
+) -> None:
+    play = Play(HYBRID, lost=losing((kind, 0, 3)))
+
+    assert play.run().progress.round == 3
+    assert [sites for _, sites in play.opened] == [(0, 1, 2)] * 3
+
+
+def test_a_hybrid_session_of_too_few_sites_waits() -> None:
+    play = Play(HYBRID, lost=losing((Ciphertexts, 0, 2), (Ciphertexts, 0, 3)))
+    said = play.turn(play.introduce())
+
+    assert play.turn(said) == play.turn([]) == []
+    assert isinstance(play.state, Agreeing)
 
 
 # -- Rounds ---------------------------------------------------------------------------

@@ -15,7 +15,14 @@ from consilium.federation.messages import RoundStart
 from consilium.federation.setup import Setup
 from consilium.federation.site import noise_shares
 from consilium.secagg.job import smallest_threshold
-from consilium.secagg.messages import Opening, Upload
+from consilium.secagg.messages import (
+    Ciphertexts,
+    CiphertextTable,
+    Hello,
+    Opening,
+    Roster,
+    Upload,
+)
 from consilium.wire import Message
 
 Floats = NDArray[np.float64]
@@ -80,6 +87,7 @@ def check_model(play: Play) -> None:
         make("federated-local-dp"),
         make("federated-local-dp", sites__secure_sum=OFF),
         make("federated-dp"),
+        make("federated-dp", sites__post_quantum="true"),
     ],
     ids=lambda setup: f"{setup.arm.name} {'plain' if setup.job is None else 'secure'}",
 )
@@ -144,9 +152,13 @@ def losses(draw: st.DrawFn, *, tolerated: bool) -> tuple[int, Lost]:
     return sites, losing(*rules)
 
 
-def setup_of(sites: int) -> Setup:
-    drops = str(min(2, sites - smallest_threshold(sites, 1)))
-    return replace(make(sites__count=str(sites), sites__tolerated_drops=drops), steps_allowed=None)
+def setup_of(sites: int, *, post_quantum: str = "false") -> Setup:
+    changes = {
+        "sites__count": str(sites),
+        "sites__tolerated_drops": str(min(2, sites - smallest_threshold(sites, 1))),
+        "sites__post_quantum": post_quantum,
+    }
+    return replace(make(**changes), steps_allowed=None)
 
 
 @few
@@ -160,6 +172,27 @@ def test_whatever_is_lost_the_model_is_that_of_the_sums_that_opened(
     finished = play.run()
 
     assert finished.progress.round == len(play.opened) == 3
+    check_model(play)
+
+
+@few
+@given(
+    sites=st.integers(4, 6),
+    kind=st.sampled_from([Hello, Roster, Ciphertexts, CiphertextTable]),
+    away=st.integers(0, 3),
+    late=st.integers(0, 3),
+    number=st.integers(1, 3),
+)
+def test_a_hybrid_session_goes_on_without_a_site_and_through_a_lost_start(
+    sites: int, kind: type[Message], away: int, late: int, number: int
+) -> None:
+    lost = losing((kind, 0, away), (RoundStart, number, late))
+    play = Play(setup_of(sites, post_quantum="true"), lost=lost)
+
+    finished = play.run()
+
+    assert finished.progress.round == len(play.opened) == 3
+    assert all(away not in survivors for _, survivors in play.opened)
     check_model(play)
 
 

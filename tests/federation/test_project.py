@@ -276,6 +276,13 @@ def test_a_setting_that_the_chosen_kind_does_not_read_is_refused(kind: str, sett
         parse_project(PROJECT, {"optimiser.name": "adam", **changes})
 
 
+def test_post_quantum_keys_without_a_secure_sum_are_refused() -> None:
+    off = "off-and-the-coordinator-sees-every-update"
+
+    with pytest.raises(ConfigError, match="whose keys it protects"):
+        parse_project(PROJECT, {"sites.post_quantum": "true", "sites.secure_sum": off})
+
+
 # -- Changes --------------------------------------------------------------------------
 
 
@@ -352,6 +359,7 @@ MATTERS = [
     ("sites.colluders", "0"),
     ("sites.tolerated_drops", "0"),
     ("sites.threshold", "4"),
+    ("sites.post_quantum", "true"),
     ("optimiser.momentum", "0.4"),
     ("optimiser.nesterov", "true"),
     ("learning_rate.initial", "0.4"),

@@ -63,6 +63,13 @@ def test_the_secure_sum_is_turned_off_by_its_long_name(arm: str) -> None:
     assert make(arm, sites__secure_sum=OFF).job is None
 
 
+@pytest.mark.parametrize("arm", ["federated", "federated-local-dp", "federated-dp"])
+def test_post_quantum_keys_are_off_until_the_project_asks_for_them(arm: str) -> None:
+    jobs = [make(arm).job, make(arm, sites__post_quantum="true").job]
+
+    assert [job.post_quantum for job in jobs if job] == [False, True]
+
+
 def test_shared_noise_without_the_secure_sum_is_refused() -> None:
     with pytest.raises(ConfigError, match="one site's share of the noise protects nobody"):
         make("federated-dp", sites__secure_sum=OFF)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tests.federation.conftest import DIMENSION, Play, identity, make, secret
 
+from consilium.adapters.randomness import encapsulate
 from consilium.errors import LocalProtocolError, OutOfTurn, ProtocolError, RemoteProtocolError
 from consilium.federation.ledger import Charge, Receipt, charge_digest
 from consilium.federation.messages import (
@@ -19,6 +20,7 @@ from consilium.federation.messages import (
     model_digest,
     weights_to_bytes,
 )
+from consilium.federation.setup import Setup
 from consilium.federation.site import (
     Charged,
     Charging,
@@ -40,8 +42,17 @@ from consilium.federation.site import (
     step,
 )
 from consilium.secagg.masks import Mask, add_masks
-from consilium.secagg.messages import Hello, Plan, Prekeys, Roster, Survivors, Upload
-from consilium.secagg.site import Uploaded
+from consilium.secagg.messages import (
+    Ciphertexts,
+    CiphertextTable,
+    Hello,
+    Plan,
+    Prekeys,
+    Roster,
+    Survivors,
+    Upload,
+)
+from consilium.secagg.site import Encapsulated, Uploaded
 
 WEIGHTS = weights_to_bytes(np.zeros(DIMENSION, np.float32))
 VECTOR = np.zeros(DIMENSION, np.uint16)
@@ -55,12 +66,18 @@ def terms(*, secure: bool = True) -> SiteTerms:
     return setup.for_site(0, identity(0))
 
 
+def hybrid_setup() -> Setup:
+    return make(sites__post_quantum="true")
+
+
 def round_start(number: int, members: tuple[int, ...] = (0, 1, 2, 3)) -> RoundStart:
     return RoundStart(Plan(number, members, model_digest(WEIGHTS)), WEIGHTS, 0.5)
 
 
-def received(message: Roster | PrekeysWanted | RoundStart | Survivors) -> Received:
-    return Received(message, secret("received", type(message).__name__))
+def received(
+    message: Roster | CiphertextTable | PrekeysWanted | RoundStart | Survivors,
+) -> Received:
+    return Received(message, secret("received", type(message).__name__), encapsulate)
 
 
 def paid(number: int, own: SiteTerms) -> Receipt:
@@ -72,9 +89,9 @@ def charged(number: int, own: SiteTerms) -> Charged:
     return Charged(number, paid(number, own), secret("charged", number))
 
 
-def roster() -> Roster:
+def roster(setup: Setup) -> Roster:
     """Returns the roster of the other three sites and of site 0 as `joining` introduces it."""
-    play = Play(make())
+    play = Play(setup)
     hellos = []
     for k in range(4):
         play.sites[k], (said,) = step(play.sites[k], Start(secret("start", k)))
@@ -91,7 +108,8 @@ def walk(state: State, *events: Event) -> State:
 
 
 TERMS, PLAIN_TERMS = terms(), terms(secure=False)
-ROSTER = roster()
+ROSTER = roster(make())
+HYBRID_TERMS, HYBRID_ROSTER = hybrid_setup().for_site(0, identity(0)), roster(hybrid_setup())
 
 
 def secure_states() -> dict[str, State]:
@@ -229,6 +247,69 @@ def test_every_state_without_a_secure_sum_meets_every_event(
     check(PLAIN[state], PLAIN_EVENTS[event], PLAIN_TABLE[event][column])
 
 
+def others_ciphertexts() -> list[Ciphertexts]:
+    """Returns what the sites beside site 0 say to the roster of the post-quantum project."""
+    said = []
+    for k in range(1, 4):
+        joining = walk(Outside(hybrid_setup().for_site(k, identity(k))), Start(secret("start", k)))
+        _, (tell,) = step(joining, received(HYBRID_ROSTER))
+        assert isinstance(tell, Tell)
+        assert isinstance(tell.message, Ciphertexts)
+        said.append(tell.message)
+    return said
+
+
+def hybrid_states() -> dict[str, State]:
+    """Returns the states of a site's set-up in a post-quantum project."""
+    joining = walk(Outside(HYBRID_TERMS), Start(secret("start", 0), 7))
+    agreeing = walk(joining, received(HYBRID_ROSTER))
+    return {
+        "outside": Outside(HYBRID_TERMS),
+        "joining": joining,
+        "agreeing": agreeing,
+        "joined": walk(agreeing, received(table_of(agreeing))),
+    }
+
+
+def table_of(state: State) -> CiphertextTable:
+    """Returns the table in which a site finds its own ciphertexts."""
+    assert isinstance(state, Joining)
+    assert isinstance(state.sum, Encapsulated)
+    return CiphertextTable((state.sum.said, *others_ciphertexts()))
+
+
+HYBRID = hybrid_states()
+HYBRID_EVENTS: dict[str, Event] = {
+    "start": Start(secret("start", 0)),
+    "roster": received(HYBRID_ROSTER),
+    "roster of another project": received(ROSTER),
+    "table": received(table_of(HYBRID["agreeing"])),
+    "table without this site": received(CiphertextTable(tuple(others_ciphertexts()))),
+    "prekeys wanted": received(PrekeysWanted(8)),
+    "round 3": received(round_start(3)),
+    "survivors": received(Survivors(2, (0, 1, 2))),
+}
+HYBRID_TABLE: dict[str, tuple[Expected, ...]] = {
+    # outside, joining, agreeing, joined
+    "start": (J, X, X, X),
+    "roster": (X, J, X, X),
+    "roster of another project": (X, R, X, X),
+    "table": (X, X, W, X),
+    "table without this site": (X, X, R, X),
+    "prekeys wanted": (X, X, X, W),
+    "round 3": (X, X, X, R),
+    "survivors": (X, X, X, X),
+}
+
+
+@pytest.mark.parametrize(("column", "state"), list(enumerate(HYBRID)))
+@pytest.mark.parametrize("event", HYBRID_EVENTS)
+def test_every_state_of_a_hybrid_setup_meets_every_event(
+    column: int, state: str, event: str
+) -> None:
+    check(HYBRID[state], HYBRID_EVENTS[event], HYBRID_TABLE[event][column])
+
+
 def check(state: State, event: Event, expected: Expected) -> None:
     if issubclass(expected, ProtocolError):
         with pytest.raises(expected) as refused:
@@ -360,6 +441,16 @@ def test_a_restarted_site_never_answers_a_round_twice(own: SiteTerms, number: in
             step(state, received(round_start(past)))
 
     assert isinstance(step(state, received(round_start(number + 1)))[0], Computing)
+
+
+def test_a_restarted_site_of_a_hybrid_job_never_answers_a_round_twice() -> None:
+    state = HYBRID["joined"]
+    assert isinstance(state, Waiting)
+    assert state.done == 7
+
+    for past in range(1, 8):
+        with pytest.raises(RemoteProtocolError, match="expected one after 7"):
+            step(state, received(round_start(past)))
 
 
 def test_a_restarted_site_opens_nothing_of_an_older_session() -> None:

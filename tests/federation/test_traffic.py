@@ -20,7 +20,17 @@ from consilium.federation.traffic import (
     session_start,
 )
 from consilium.secagg.job import SumJob
-from consilium.secagg.messages import Hello, Opening, Plan, Prekeys, Roster, Survivors, Upload
+from consilium.secagg.messages import (
+    Ciphertexts,
+    CiphertextTable,
+    Hello,
+    Opening,
+    Plan,
+    Prekeys,
+    Roster,
+    Survivors,
+    Upload,
+)
 
 NUMBERS = [1, 126, 127, 128, 254, 255, 256, 65_534, 65_535, 65_536, 2**32 - 2, 2**32 - 1]
 COUNTS = [3, 7, 15, 16, 127, 128, 129, 255, 256, 257]
@@ -121,6 +131,21 @@ def test_the_start_of_a_session_has_its_predicted_size(sites: int) -> None:
     assert found == [SiteTraffic(*both) for both in zip(up, down, strict=True)]
 
 
+@pytest.mark.parametrize("sites", [3, 16, 129])
+def test_the_start_of_a_hybrid_session_has_its_predicted_size(sites: int) -> None:
+    site, job = 1, replace(job_of(sites, 16), post_quantum=True)
+    hellos = tuple(Hello(k, bytes(32 + 1184), bytes(64)) for k in range(sites))
+    said = tuple(Ciphertexts(k, bytes(1088 * (sites - 1 - k)), bytes(64)) for k in range(sites))
+
+    found = session_start(job, site, sites, 1)
+
+    up = size(hellos[site]) + size(said[site]) + size(prekeys(site, 1, sites))
+    down = size(Roster(hellos)) + size(CiphertextTable(said)) + size(PrekeysWanted(1))
+    assert found == SiteTraffic(up, down)
+    assert size(CiphertextTable(said)) <= largest_to_site(job, sites, DIMENSION)
+    assert size(said[0]) <= largest_to_coordinator(job, job.vector_bytes)
+
+
 @pytest.mark.parametrize("site", [0, 127, 128, 255, 256])
 def test_without_a_secure_sum_a_session_starts_with_one_word(site: int) -> None:
     assert session_start(None, site, 300, 1) == SiteTraffic(size(Ready(site)), 0)
@@ -134,6 +159,7 @@ def test_without_a_secure_sum_a_session_starts_with_one_word(site: int) -> None:
     [
         make("federated-dp", sites__count="3"),
         make("federated-dp", sites__count="6", dp__bits="20"),
+        make("federated-dp", sites__count="5", sites__post_quantum="true"),
         make("federated"),
         make("federated-local-dp", sites__secure_sum=OFF),
         make("central"),

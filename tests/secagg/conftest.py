@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import settings
+from tests.secagg import fips203
 
 from consilium import wire
 from consilium.secagg.coordinator import (
+    CloseCiphertexts,
     CloseRoster,
     CloseUploads,
     CoordinatorEvent,
@@ -24,6 +26,8 @@ from consilium.secagg.coordinator import (
 from consilium.secagg.job import SumJob, Vector
 from consilium.secagg.masks import Mask
 from consilium.secagg.messages import (
+    Ciphertexts,
+    CiphertextTable,
     FromSite,
     Hello,
     Opening,
@@ -36,6 +40,7 @@ from consilium.secagg.messages import (
 from consilium.secagg.site import (
     Begin,
     Contribute,
+    Encapsulate,
     Invited,
     Joined,
     Open,
@@ -63,7 +68,10 @@ def make_identities(count: int) -> list[bytes]:
 def make_job(
     sites: int, threshold: int, colluders: int, *, length: int = 7, bits: int = 16, drops: int = -1
 ) -> SumJob:
-    """Returns a job among fixed identities; it tolerates as many drops as it can."""
+    """Returns a job among fixed identities; it tolerates as many drops as it can.
+
+    The post-quantum one is `dataclasses.replace(job, post_quantum=True)`.
+    """
     privates = [Ed25519PrivateKey.from_private_bytes(key) for key in make_identities(sites)]
     return SumJob(
         name="test",
@@ -96,6 +104,7 @@ class Play:
 
     job: SumJob
     absent: Collection[int] = ()  # sites that never say hello
+    quiet: Collection[int] = ()  # sites that stop before their ciphertexts
     sites: list[SiteState] = field(init=False)
     coordinator: CoordinatorState = field(init=False)
     hellos: list[Hello] = field(default_factory=list[Hello])
@@ -131,9 +140,24 @@ class Play:
     def join(self) -> "Play":
         """Every site joins the session."""
         roster = self.introduce()
-        for number in self._present():
-            self.sites[number], _ = site_step(self.sites[number], roster)
+        last = self.agree(roster) if self.job.post_quantum else roster
+        for number in sorted(set(self._present()) - set(self.quiet)):
+            self.sites[number], _ = site_step(self.sites[number], last)
         return self
+
+    def encapsulate(self, number: int, roster: Roster) -> Ciphertexts:
+        """A site draws secrets for the higher ones; the coordinator is not told."""
+        said = self.site(number, Encapsulate(roster, fips203.replayed(number)))
+        assert isinstance(said, Ciphertexts)
+        return said
+
+    def agree(self, roster: Roster) -> CiphertextTable:
+        """Every site that is not quiet sends its ciphertexts; returns the table."""
+        for number in sorted(set(self._present()) - set(self.quiet)):
+            self.tell(self.encapsulate(number, roster))
+        (table,) = self.tell(CloseCiphertexts())
+        assert isinstance(table, CiphertextTable)
+        return table
 
     def _present(self) -> list[int]:
         return sorted(set(range(len(self.sites))) - set(self.absent))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The coordinator: every state meets every event, and what it refuses from whom."""
 
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -19,6 +20,8 @@ from consilium.secagg.coordinator import (
     AT_A_TIME,
     MOST_PENDING,
     AbandonRound,
+    Agreeing,
+    CloseCiphertexts,
     CloseRoster,
     CloseUploads,
     Collecting,
@@ -32,9 +35,18 @@ from consilium.secagg.coordinator import (
     Unmasking,
     coordinator_step,
 )
-from consilium.secagg.messages import Opening, Plan, Prekeys, Roster, Survivors, Upload
+from consilium.secagg.messages import (
+    CiphertextTable,
+    Opening,
+    Plan,
+    Prekeys,
+    Roster,
+    Survivors,
+    Upload,
+)
 
 JOB = make_job(4, 3, 1)
+HYBRID = replace(JOB, post_quantum=True)
 VECTORS = make_vectors(JOB)
 REPLACE = msgspec.structs.replace
 
@@ -42,6 +54,7 @@ REPLACE = msgspec.structs.replace
 def played() -> tuple[dict[str, CoordinatorState], dict[str, CoordinatorEvent]]:
     """Returns the coordinator in each state of round 2, and messages for it from a whole run."""
     play = Play(JOB).join().prepare(1).prepare(2).prepare(3)
+    hybrid_states, hybrid_events = agreed()
     hello = play.hellos[3]
     gathering, _ = coordinator_step(Gathering(job=JOB), play.hellos[0])
     for other in play.hellos[1:3]:
@@ -61,6 +74,7 @@ def played() -> tuple[dict[str, CoordinatorState], dict[str, CoordinatorEvent]]:
     return (
         {
             "gathering": gathering,
+            **hybrid_states,
             "ready": ready,
             "collecting": collecting,
             "unmasking": unmasking,
@@ -69,6 +83,7 @@ def played() -> tuple[dict[str, CoordinatorState], dict[str, CoordinatorEvent]]:
             "hello": hello,
             "hello again": play.hellos[0],
             "close roster": CloseRoster(),
+            **hybrid_events,
             "prekeys": old,
             "prekeys again": play_prekeys(1, 3),
             "prekeys of round 2": play_prekeys(1, 2),
@@ -87,6 +102,27 @@ def played() -> tuple[dict[str, CoordinatorState], dict[str, CoordinatorEvent]]:
     )
 
 
+def agreed() -> tuple[dict[str, CoordinatorState], dict[str, CoordinatorEvent]]:
+    """Returns the coordinator of a post-quantum job in its set-up, and messages for it."""
+    play = Play(HYBRID)
+    roster = play.introduce()
+    said = [play.encapsulate(site, roster) for site in range(4)]
+    waiting = play.coordinator
+    for one in said[:3]:
+        play.tell(one)
+    return (
+        {"agreeing, nothing yet": waiting, "agreeing": play.coordinator},
+        {
+            "ciphertexts": said[3],
+            "ciphertexts again": said[0],
+            "ciphertexts of a stranger": REPLACE(said[3], site=4),
+            "ciphertexts too short": REPLACE(said[2], ciphertexts=said[2].ciphertexts[1:]),
+            "ciphertexts of another": REPLACE(said[3], site=2),
+            "close ciphertexts": CloseCiphertexts(),
+        },
+    )
+
+
 def play_prekeys(site: int, number: int) -> Prekeys:
     return Play(JOB).join().prekeys(site, number)
 
@@ -97,6 +133,18 @@ ALLOWED: dict[tuple[str, str], Expected | type[ProtocolError]] = {
     ("gathering", "hello"): (Gathering, None),
     ("gathering", "hello again"): RemoteProtocolError,
     ("gathering", "close roster"): (Ready, Roster),
+    ("agreeing, nothing yet", "ciphertexts"): (Agreeing, None),
+    ("agreeing, nothing yet", "ciphertexts again"): (Agreeing, None),
+    ("agreeing, nothing yet", "ciphertexts of a stranger"): RemoteProtocolError,
+    ("agreeing, nothing yet", "ciphertexts too short"): RemoteProtocolError,
+    ("agreeing, nothing yet", "ciphertexts of another"): RemoteProtocolError,
+    ("agreeing, nothing yet", "close ciphertexts"): LocalProtocolError,
+    ("agreeing", "ciphertexts"): (Agreeing, None),
+    ("agreeing", "ciphertexts again"): RemoteProtocolError,
+    ("agreeing", "ciphertexts of a stranger"): RemoteProtocolError,
+    ("agreeing", "ciphertexts too short"): RemoteProtocolError,
+    ("agreeing", "ciphertexts of another"): RemoteProtocolError,
+    ("agreeing", "close ciphertexts"): (Ready, CiphertextTable),
     ("ready", "prekeys"): (Ready, None),
     ("ready", "prekeys again"): RemoteProtocolError,
     ("ready", "prekeys of round 2"): RemoteProtocolError,
@@ -248,6 +296,29 @@ def test_an_earlier_round_is_not_started_again() -> None:
 def test_a_model_digest_of_another_size_is_refused() -> None:
     with pytest.raises(LocalProtocolError, match="model digest of 4 bytes"):
         coordinator_step(STATES["ready"], StartRound(round=2, model=b"good"))
+
+
+@pytest.mark.parametrize("name", ["again", "of a stranger", "too short", "of another"])
+def test_bad_ciphertexts_are_refused_by_their_site(name: str) -> None:
+    event = EVENTS[f"ciphertexts {name}"]
+
+    assert refused("agreeing", event).sender == event.site  # type: ignore[union-attr]
+
+
+def test_the_last_close_of_a_hybrid_session_takes_the_sites_that_agreed() -> None:
+    state, (table,) = coordinator_step(STATES["agreeing"], CloseCiphertexts())
+
+    assert isinstance(state, Ready)
+    assert isinstance(table, CiphertextTable)
+    assert state.session.sites == tuple(said.site for said in table.entries) == (0, 1, 2)
+
+
+def test_a_hybrid_roster_leads_to_ciphertexts() -> None:
+    play = Play(HYBRID)
+
+    play.introduce()
+
+    assert isinstance(play.coordinator, Agreeing)
 
 
 def test_a_roster_below_the_threshold_is_not_closed() -> None:

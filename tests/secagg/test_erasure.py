@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a thief finds in a state, and what anything prints: no past keys, no secrets."""
 
+from dataclasses import replace
+
 import msgspec
 from tests.secagg.conftest import (
     MODEL,
@@ -15,7 +17,7 @@ from tests.secagg.conftest import (
 from consilium.secagg import keys
 from consilium.secagg.messages import Plan, Roster
 from consilium.secagg.session import say_hello
-from consilium.secagg.site import Contribute, Joined, Uploaded, site_step
+from consilium.secagg.site import Contribute, Encapsulated, Joined, Uploaded, site_step
 
 
 def test_keys_of_a_round_are_gone_after_its_opening() -> None:
@@ -52,6 +54,23 @@ def test_the_session_secret_is_gone_after_joining() -> None:
     kept = [getattr(state, name) for name in Joined.__slots__]
     assert secret("begin", 0) not in [*kept, *state.chains.values()]
     assert play.hellos[0].key not in kept
+
+
+def test_secrets_of_a_hybrid_setup_are_gone_after_joining() -> None:
+    play = Play(replace(make_job(3, 3, 1), post_quantum=True))
+    roster = play.introduce()
+    table = play.agree(roster)
+    before = play.sites[0]
+    assert isinstance(before, Encapsulated)
+
+    after, _ = site_step(before, table)
+
+    assert isinstance(after, Joined)
+    hidden = {before.secret, *before.agreed.values(), *before.given.values()}
+    assert not hidden & {*after.chains.values()}
+    kept = [getattr(after, name) for name in Joined.__slots__]
+    assert not [value for value in kept if isinstance(value, bytes)]
+    assert all(repr(value)[2:12] not in repr(before) for value in hidden)
 
 
 def test_nothing_secret_is_shown_by_any_state_or_message() -> None:

@@ -11,9 +11,11 @@ from msgspec.msgpack import Decoder
 from tests.secagg.conftest import MODEL, Play, make_identities, make_job, make_vectors, secret
 from tests.secagg.test_coordinator import EVENTS as TOLD
 from tests.secagg.test_coordinator import STATES as AT_COORDINATOR
+from tests.secagg.test_site import EVENTS as MET
 from tests.secagg.test_site import STATES as AT_SITE
 
 from consilium import wire
+from consilium.adapters.randomness import encapsulate
 from consilium.errors import ProtocolError, RemoteProtocolError
 from consilium.federation import messages as training
 from consilium.secagg import keys
@@ -21,6 +23,8 @@ from consilium.secagg.coordinator import coordinator_step
 from consilium.secagg.messages import (
     FROM_COORDINATOR,
     FROM_SITE,
+    Ciphertexts,
+    CiphertextTable,
     Hello,
     Opening,
     Plan,
@@ -29,7 +33,15 @@ from consilium.secagg.messages import (
     Survivors,
     Upload,
 )
-from consilium.secagg.site import Contribute, Joined, Open, SiteEvent, Uploaded, site_step
+from consilium.secagg.site import (
+    Contribute,
+    Encapsulate,
+    Joined,
+    Open,
+    SiteEvent,
+    Uploaded,
+    site_step,
+)
 
 bounded = settings(deadline=None, max_examples=150, derandomize=True)
 LIMIT = 20_000
@@ -39,9 +51,12 @@ DECODERS: tuple[Decoder[wire.Message], ...] = (
     training.FROM_SITE,
     training.FROM_COORDINATOR,
 )  # type: ignore[assignment]  # each decodes a union of messages
-OF_SITES = [m for m in TOLD.values() if isinstance(m, Hello | Prekeys | Upload | Opening)]
+OF_SITES = [
+    m for m in TOLD.values() if isinstance(m, Hello | Ciphertexts | Prekeys | Upload | Opening)
+]
 OF_COORDINATOR = [
     Play(make_job(3, 3, 1)).introduce(),
+    *[m for m in MET.values() if isinstance(m, Roster | CiphertextTable)],
     Plan(5, (0, 1, 2), MODEL),
     Survivors(2, (0, 1, 2)),
 ]
@@ -107,6 +122,9 @@ def test_a_site_steps_or_refuses_whatever_decodes(
         match wire.decode(data, FROM_COORDINATOR, limit=LIMIT):
             case Roster() as roster:
                 site_step(AT_SITE[state], roster)
+                site_step(AT_SITE[state], Encapsulate(roster, encapsulate))
+            case CiphertextTable() as table:
+                site_step(AT_SITE[state], table)
             case Plan() as plan:
                 vector = make_vectors(make_job(3, 3, 1))[0]
                 site_step(AT_SITE[state], Contribute(plan=plan, vector=vector))

@@ -80,6 +80,7 @@ def test_the_fewest_survivors_count_drops_but_never_fall_below_the_threshold() -
         {"tolerated_drops": 0},
         {"length": 8},
         {"bits": 15},
+        {"post_quantum": True},
         {"terms": bytes(32)},
     ],
 )

@@ -21,6 +21,20 @@ def test_both_sides_start_the_same_chain() -> None:
     assert keys.first_chain(secret("shared"), secret("session"), 1, 0) == CHAIN
 
 
+def test_a_hybrid_secret_needs_both_secrets() -> None:
+    both = keys.hybrid_secret(secret("x25519"), secret("ml-kem"))
+
+    others = {
+        keys.hybrid_secret(secret("x25519"), secret("other")),
+        keys.hybrid_secret(secret("other"), secret("ml-kem")),
+        keys.hybrid_secret(secret("ml-kem"), secret("x25519")),
+        secret("x25519"),
+        secret("ml-kem"),
+    }
+    assert both not in others
+    assert len(others) == 5
+
+
 def test_every_purpose_has_its_own_bytes() -> None:
     made = [
         CHAIN[:32],
@@ -30,6 +44,7 @@ def test_every_purpose_has_its_own_bytes() -> None:
         keys.pair_mask(keys.root(CHAIN), DIGEST),
         keys.self_mask(7, DIGEST),
         keys.fresh(CHAIN, "seal"),
+        keys.hybrid_secret(CHAIN, CHAIN),
         *shamir.rows(
             shamir.pack(
                 [

@@ -10,6 +10,8 @@ from consilium.errors import RemoteProtocolError
 from consilium.secagg.messages import (
     FROM_COORDINATOR,
     FROM_SITE,
+    Ciphertexts,
+    CiphertextTable,
     FromCoordinator,
     FromSite,
     Hello,
@@ -29,15 +31,19 @@ hellos = st.builds(Hello, numbers, raw, raw)
 prekeys = st.builds(Prekeys, numbers, numbers, raw, raw, raw, raw, raw)
 openings = st.builds(Opening, numbers, numbers, raw, raw, raw, raw)
 uploads = st.builds(Upload, numbers, numbers, raw.map(memoryview), st.none() | prekeys)
+ciphertexts = st.builds(Ciphertexts, numbers, raw, raw)
+tables = st.builds(CiphertextTable, st.lists(ciphertexts, max_size=3).map(tuple))
 rosters = st.builds(Roster, st.lists(hellos, max_size=3).map(tuple))
 
 
-@given(hellos | prekeys | uploads | openings)
+@given(hellos | ciphertexts | prekeys | uploads | openings)
 def test_messages_of_sites_round_trip(message: FromSite) -> None:
     assert wire.decode(wire.encode(message), FROM_SITE, limit=LIMIT) == message
 
 
-@given(rosters | st.builds(Plan, numbers, lists, raw) | st.builds(Survivors, numbers, lists))
+@given(
+    rosters | tables | st.builds(Plan, numbers, lists, raw) | st.builds(Survivors, numbers, lists)
+)
 def test_messages_of_the_coordinator_round_trip(message: FromCoordinator) -> None:
     assert wire.decode(wire.encode(message), FROM_COORDINATOR, limit=LIMIT) == message
 
@@ -80,6 +86,15 @@ def test_bytes_show_as_their_size() -> None:
         "Upload(site=1, round=2, vector=<6 bytes>, prekeys=Prekeys(site=1, round=3, "
         "self_shares=<1 bytes>, self_commitments=<1 bytes>, pair_shares=<1 bytes>, "
         "pair_commitments=<1 bytes>, envelope=<1 bytes>))"
+    )
+
+
+def test_ciphertexts_show_as_their_size() -> None:
+    table = CiphertextTable((Ciphertexts(1, b"secret", b"signed"),))
+
+    assert repr(table) == (
+        "CiphertextTable(entries=(Ciphertexts(site=1, ciphertexts=<6 bytes>, "
+        "signature=<6 bytes>),))"
     )
 
 

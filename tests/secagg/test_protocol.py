@@ -12,7 +12,7 @@ from tests.secagg.conftest import Play, few, make_identities, make_job, make_vec
 from consilium.errors import ConfigError, RoundAborted
 from consilium.keystream import BLOCK
 from consilium.secagg.job import smallest_threshold
-from consilium.secagg.protocol import run_secure_sum
+from consilium.secagg.protocol import Randomness, run_secure_sum
 
 LOSSES = [
     (lost, silent)
@@ -32,7 +32,7 @@ def test_the_total_is_the_sum_of_the_survivors(data: st.DataObject, sites: int, 
     vectors = make_vectors(job, data.draw(st.integers(0, 99)))
     lost = data.draw(st.sets(st.integers(0, sites - 1), max_size=sites - threshold))
 
-    total = run_secure_sum(job, make_identities(sites), vectors, b"s" * 32, lost=lost)
+    total = run_secure_sum(job, make_identities(sites), vectors, Randomness(b"s" * 32), lost=lost)
 
     assert total.sites == tuple(sorted(set(range(sites)) - lost))
     assert total.vector.tolist() == plain_sum(job, vectors, total.sites)
@@ -156,7 +156,7 @@ def test_a_vector_longer_than_a_block_sums() -> None:
     job = make_job(3, 3, 1, length=BLOCK + 12_345)
     vectors = make_vectors(job)
 
-    total = run_secure_sum(job, make_identities(3), vectors, b"s" * 32)
+    total = run_secure_sum(job, make_identities(3), vectors, Randomness(b"s" * 32))
 
     assert np.array_equal(total.vector, np.sum(vectors, axis=0, dtype=job.word))
 
@@ -165,13 +165,15 @@ def test_too_many_losses_abort() -> None:
     job = make_job(5, 4, 1)
 
     with pytest.raises(RoundAborted, match=r"3 uploads; expected at least 4; sites \[0, 2\]"):
-        run_secure_sum(job, make_identities(5), make_vectors(job), b"s" * 32, lost=(0, 2))
+        run_secure_sum(
+            job, make_identities(5), make_vectors(job), Randomness(b"s" * 32), lost=(0, 2)
+        )
 
 
 def test_thirty_sites_sum() -> None:
     job = make_job(30, 18, 5, drops=2)
     vectors = make_vectors(job)
 
-    total = run_secure_sum(job, make_identities(30), vectors, b"s" * 32, lost=(3, 29))
+    total = run_secure_sum(job, make_identities(30), vectors, Randomness(b"s" * 32), lost=(3, 29))
 
     assert total.vector.tolist() == plain_sum(job, vectors, total.sites)

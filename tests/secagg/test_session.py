@@ -10,8 +10,17 @@ from tests.secagg.conftest import make_identities, make_job, secret
 
 from consilium.errors import RemoteProtocolError
 from consilium.secagg import keys
+from consilium.secagg.agreement import ciphertext_for, session_key
 from consilium.secagg.messages import Hello
-from consilium.secagg.session import check_hello, check_sites, make_session, say_hello
+from consilium.secagg.session import (
+    bind_ciphertexts,
+    check_ciphertexts,
+    check_hello,
+    check_sites,
+    make_session,
+    say_ciphertexts,
+    say_hello,
+)
 
 JOB = make_job(5, 4, 1)
 IDENTITIES = make_identities(5)
@@ -50,6 +59,129 @@ def test_a_signature_over_bare_fields_is_refused() -> None:
 
     with pytest.raises(RemoteProtocolError, match="not signed by its identity"):
         check_hello(JOB, Hello(0, KEY, bare))
+
+
+# -- Hellos of a post-quantum job -----------------------------------------------------
+
+HYBRID = replace(JOB, post_quantum=True)
+BOTH = session_key(HYBRID, secret("begin"))
+HYBRID_HELLOS = [
+    say_hello(HYBRID, site, identity, BOTH) for site, identity in enumerate(IDENTITIES)
+]
+HYBRID_REFUSED = {
+    "no ML-KEM key": say_hello(HYBRID, 0, IDENTITIES[0], BOTH[:32]),
+    "a short ML-KEM key": say_hello(HYBRID, 0, IDENTITIES[0], BOTH[:-1]),
+    "a long ML-KEM key": say_hello(HYBRID, 0, IDENTITIES[0], BOTH + b"0"),
+    "no ML-KEM key at all": say_hello(HYBRID, 0, IDENTITIES[0], BOTH[:32] + b"\xff" * 1184),
+    "an X25519 key of zeros": say_hello(HYBRID, 0, IDENTITIES[0], bytes(32) + BOTH[32:]),
+    "a substituted ML-KEM key": msgspec.structs.replace(
+        HYBRID_HELLOS[0], key=BOTH[:32] + session_key(HYBRID, secret("hostile"))[32:]
+    ),
+    "a hello of the same job without ML-KEM": HELLOS[0],
+}
+
+
+def test_an_honest_hello_of_a_hybrid_job_passes() -> None:
+    check_hello(HYBRID, HYBRID_HELLOS[0])
+
+
+@pytest.mark.parametrize("name", HYBRID_REFUSED)
+def test_a_false_hello_of_a_hybrid_job_is_refused_by_its_site(name: str) -> None:
+    with pytest.raises(RemoteProtocolError) as refusal:
+        check_hello(HYBRID, HYBRID_REFUSED[name])
+
+    assert refusal.value.sender == 0
+
+
+def test_a_job_without_ml_kem_takes_no_such_key() -> None:
+    with pytest.raises(RemoteProtocolError, match=r"no usable key; expected X25519$"):
+        check_hello(JOB, say_hello(JOB, 0, IDENTITIES[0], BOTH))
+
+
+# -- Ciphertexts ----------------------------------------------------------------------
+
+ROSTER = make_session(HYBRID, HYBRID_HELLOS)
+SAID = [
+    say_ciphertexts(ROSTER, site, identity, bytes([site]) * 1088 * (4 - site))
+    for site, identity in enumerate(IDENTITIES)
+]
+OLDER = make_session(
+    HYBRID,
+    [
+        say_hello(HYBRID, 0, IDENTITIES[0], session_key(HYBRID, secret("older"))),
+        *HYBRID_HELLOS[1:],
+    ],
+)
+TEXT = SAID[1].ciphertexts
+REFUSED_CIPHERTEXTS = {
+    "swapped": msgspec.structs.replace(SAID[1], ciphertexts=bytes(1088) + TEXT[1088:]),
+    "of another site": msgspec.structs.replace(SAID[1], site=2, ciphertexts=TEXT[1088:]),
+    "of a stranger": msgspec.structs.replace(SAID[1], site=5),
+    "of nobody": msgspec.structs.replace(SAID[1], site=-1),
+    "of another session": say_ciphertexts(OLDER, 1, IDENTITIES[1], TEXT),
+    "of fewer sites": say_ciphertexts(ROSTER, 1, IDENTITIES[1], TEXT[1088:]),
+    "of more sites": say_ciphertexts(ROSTER, 1, IDENTITIES[1], TEXT + bytes(1088)),
+    "cut short": say_ciphertexts(ROSTER, 1, IDENTITIES[1], TEXT[:-1]),
+    "of the last, in another's name": msgspec.structs.replace(
+        say_ciphertexts(ROSTER, 4, IDENTITIES[3], SAID[3].ciphertexts), site=3
+    ),
+    "signed by another": say_ciphertexts(ROSTER, 1, IDENTITIES[0], TEXT),
+    "not signed": msgspec.structs.replace(SAID[1], signature=b""),
+}
+
+
+@pytest.mark.parametrize("site", range(5))
+def test_honest_ciphertexts_pass(site: int) -> None:
+    check_ciphertexts(ROSTER, SAID[site])
+
+
+@pytest.mark.parametrize("name", REFUSED_CIPHERTEXTS)
+def test_false_ciphertexts_are_refused_by_their_site(name: str) -> None:
+    with pytest.raises(RemoteProtocolError) as refusal:
+        check_ciphertexts(ROSTER, REFUSED_CIPHERTEXTS[name])
+
+    assert refusal.value.sender == REFUSED_CIPHERTEXTS[name].site
+
+
+@pytest.mark.parametrize("name", REFUSED_CIPHERTEXTS)
+def test_a_table_with_false_ciphertexts_makes_no_session(name: str) -> None:
+    with pytest.raises(RemoteProtocolError):
+        bind_ciphertexts(ROSTER, [SAID[0], REFUSED_CIPHERTEXTS[name], *SAID[3:]])
+
+
+def test_each_site_finds_its_own_ciphertext() -> None:
+    rows = [bytes([row]) * 1088 for row in range(3)]
+    said = say_ciphertexts(ROSTER, 1, IDENTITIES[1], b"".join(rows))
+
+    assert [ciphertext_for(site, ROSTER.sites, said) for site in (2, 3, 4)] == rows
+
+
+def test_a_hybrid_session_lists_the_sites_that_sent_ciphertexts() -> None:
+    assert bind_ciphertexts(ROSTER, SAID[1:]).sites == (1, 2, 3, 4)
+
+
+def test_every_ciphertext_is_in_the_digest_of_a_hybrid_session() -> None:
+    other = say_ciphertexts(ROSTER, 0, IDENTITIES[0], bytes(4 * 1088 - 1) + b"1")
+    tables = [SAID, SAID[1:], SAID[:4], [other, *SAID[1:]]]
+
+    digests = {bind_ciphertexts(ROSTER, table).digest for table in tables}
+
+    assert len(digests | {ROSTER.digest}) == 5
+
+
+def test_the_roster_is_in_the_digest_of_a_hybrid_session() -> None:
+    texts = [said.ciphertexts for said in SAID]
+    again = [say_ciphertexts(OLDER, k, IDENTITIES[k], text) for k, text in enumerate(texts)]
+
+    assert bind_ciphertexts(OLDER, again).digest != bind_ciphertexts(ROSTER, SAID).digest
+
+
+def test_too_few_ciphertexts_make_no_session() -> None:
+    with pytest.raises(RemoteProtocolError, match="list of 3 sites; expected at least 4"):
+        bind_ciphertexts(ROSTER, SAID[:3])
+
+
+# -- Sessions -------------------------------------------------------------------------
 
 
 def test_a_session_lists_its_sites() -> None:

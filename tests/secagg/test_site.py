@@ -8,6 +8,7 @@ from itertools import product
 import msgspec
 import numpy as np
 import pytest
+from tests.secagg import fips203
 from tests.secagg.conftest import MODEL, Play, make_identities, make_job, make_vectors, secret
 
 from consilium.errors import (
@@ -18,11 +19,22 @@ from consilium.errors import (
     RemoteProtocolError,
 )
 from consilium.secagg.masks import Mask
-from consilium.secagg.messages import Hello, Opening, Plan, Prekeys, Survivors, Upload
+from consilium.secagg.messages import (
+    Ciphertexts,
+    CiphertextTable,
+    Hello,
+    Opening,
+    Plan,
+    Prekeys,
+    Survivors,
+    Upload,
+)
 from consilium.secagg.site import (
     MOST_STEPS,
     Begin,
     Contribute,
+    Encapsulate,
+    Encapsulated,
     Introduced,
     Invited,
     Joined,
@@ -36,6 +48,7 @@ from consilium.secagg.site import (
 )
 
 JOB = make_job(3, 3, 1)
+HYBRID = replace(JOB, post_quantum=True)
 VECTOR = make_vectors(JOB)[0]
 EVERYONE = (0, 1, 2)
 
@@ -52,8 +65,31 @@ def states() -> dict[str, SiteState]:
     return {
         "invited": invited,
         "introduced": introduced,
+        **hybrid_states(),
         "joined": joined,
         "uploaded": play.sites[0],
+    }
+
+
+def hybrid_states() -> dict[str, SiteState]:
+    """Returns site 0 of a post-quantum job in the states of its set-up."""
+    play = Play(HYBRID)
+    roster = play.introduce()
+    introduced = play.sites[0]
+    play.encapsulate(0, roster)
+    return {"introduced, hybrid": introduced, "encapsulated": play.sites[0]}
+
+
+def hybrid_events() -> dict[str, SiteEvent]:
+    """Returns what site 0 of a post-quantum job meets in its set-up."""
+    play = Play(HYBRID)
+    roster = play.introduce()
+    table = play.agree(roster)
+    return {
+        "hybrid roster": roster,
+        "encapsulate": Encapsulate(roster, fips203.replayed(0)),
+        "table": table,
+        "table of too few": CiphertextTable(table.entries[:2]),
     }
 
 
@@ -69,6 +105,8 @@ STATES = states()
 EVENTS: dict[str, SiteEvent] = {
     "begin": Begin(secret("begin", 0)),
     "roster": Play(JOB).introduce(),
+    **hybrid_events(),
+    "encapsulate for another job": Encapsulate(Play(JOB).introduce(), fips203.replayed(0)),
     "prepare": Prepare(round=3, secret=secret("prepare")),
     "prepare again": Prepare(round=5, secret=secret("prepare")),
     "contribute": contribute(5),
@@ -82,6 +120,11 @@ Expected = tuple[type[SiteState], type | None]
 ALLOWED: dict[tuple[str, str], Expected | type[ProtocolError]] = {
     ("invited", "begin"): (Introduced, Hello),
     ("introduced", "roster"): (Joined, None),
+    ("introduced", "hybrid roster"): RemoteProtocolError,
+    ("introduced, hybrid", "encapsulate"): (Encapsulated, Ciphertexts),
+    ("introduced, hybrid", "encapsulate for another job"): RemoteProtocolError,
+    ("encapsulated", "table"): (Joined, None),
+    ("encapsulated", "table of too few"): RemoteProtocolError,
     ("joined", "prepare"): (Joined, Prekeys),
     ("joined", "prepare again"): LocalProtocolError,
     ("joined", "contribute"): (Uploaded, Upload),

@@ -14,7 +14,7 @@ from consilium.secagg.job import SumJob
 from consilium.secagg.messages import FROM_COORDINATOR, FROM_SITE, FromCoordinator, FromSite, Plan
 
 VECTORS = sorted((Path(__file__).parents[1] / "vectors").glob("secagg_*.json"))
-TO_SITE = {"Roster", "Plan", "Survivors"}
+TO_SITE = {"Roster", "CiphertextTable", "Plan", "Survivors"}
 Json = dict[str, Any]
 Event = Any  # of a site or of the coordinator
 
@@ -33,8 +33,12 @@ def event(recorded: Json, job: SumJob) -> Event:
     fields = {name: value for name, value in recorded.items() if name != "type"}
     for name in {"secret", "next_secret", "model"} & fields.keys():
         fields[name] = None if fields[name] is None else bytes.fromhex(fields[name])
-    for name in {"plan", "survivors"} & fields.keys():
+    for name in {"plan", "survivors", "roster"} & fields.keys():
         fields[name] = message(fields[name])
+    if "encapsulator" in fields:
+        drawn = [tuple(map(bytes.fromhex, pair)) for pair in fields["encapsulator"]]
+        draws = iter(drawn)
+        fields["encapsulator"] = lambda _key: next(draws)
     if "vector" in fields:
         fields["vector"] = np.array(fields["vector"]).astype(job.word)
     kind = getattr(site, recorded["type"], None) or getattr(coordinator, recorded["type"])
@@ -105,6 +109,7 @@ def inputs(name: str) -> list[tuple[int, list[int]]]:
         ("dropped_site", [1], 2**32),
         ("bad_messages", [1], 2**16),
         ("bad_opening", [2], 2**16),
+        ("post_quantum", [1], 2**16),
     ],
 )
 def test_recorded_totals_are_the_sums_of_the_recorded_inputs(

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the recorded runs that test_vectors.py replays: `python tests/secagg/write_vectors.py`.
+"""Writes the recorded runs that test_vectors.py replays: `python -m tests.secagg.write_vectors`.
 
 Fixed bytes stand in for randomness. A file holds a job, the sites' private keys, and steps in
 order: who meets which event, and what it sends in answer or how it refuses. Messages are the
-hexadecimal of `wire.encode`. A refused step leaves the run as it was, and the run goes on.
+hexadecimal of `wire.encode`. An encapsulator is the secrets and ciphertexts that it draws, in
+order. A refused step leaves the run as it was, and the run goes on.
 """
 
 import json
@@ -14,6 +15,7 @@ import msgspec
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.secagg import fips203
 
 from consilium import wire
 from consilium.errors import ProtocolError
@@ -21,6 +23,8 @@ from consilium.secagg import coordinator, site
 from consilium.secagg.coordinator import Outcome
 from consilium.secagg.job import SumJob
 from consilium.secagg.messages import (
+    Ciphertexts,
+    CiphertextTable,
     FromSite,
     Hello,
     Opening,
@@ -38,11 +42,32 @@ Step = dict[str, object]
 Sent = TypeVar("Sent")
 
 
+class Drawn:
+    """Encapsulations with fixed randomness, and what they were."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.pairs: list[tuple[bytes, bytes]] = []
+
+    def __call__(self, key: bytes) -> tuple[bytes, bytes]:
+        """Returns the next secret and its ciphertext."""
+        message = bytes([self.seed]) * 31 + bytes([len(self.pairs)])
+        self.pairs.append(fips203.encapsulate(key, message))
+        return self.pairs[-1]
+
+
 class Recorder:
     """Plays the parties of a job and writes down what each is told and says."""
 
     def __init__(
-        self, sites: int, threshold: int, colluders: int, *, length: int, bits: int
+        self,
+        sites: int,
+        threshold: int,
+        colluders: int,
+        *,
+        length: int,
+        bits: int,
+        post_quantum: bool = False,
     ) -> None:
         self.privates = [bytes(range(k, k + 32)) for k in range(0, 7 * sites, 7)]
         self.job = SumJob(
@@ -57,6 +82,7 @@ class Recorder:
             length=length,
             bits=bits,
             terms=bytes(range(32, 64)),
+            post_quantum=post_quantum,
         )
         self.coordinator: coordinator.CoordinatorState = coordinator.Gathering(job=self.job)
         self.sites: list[site.SiteState] = [
@@ -72,9 +98,9 @@ class Recorder:
 
     def tell(self, number: int, event: site.SiteEvent) -> tuple[FromSite, ...]:
         """Makes a site take a step; returns its messages."""
+        self.sites[number], sent = site.site_step(self.sites[number], event)
         step: Step = {"at": f"site {number}", "event": described(event)}
         self.steps.append(step)
-        self.sites[number], sent = site.site_step(self.sites[number], event)
         step["sends"] = [described(message) for message in sent]
         return sent
 
@@ -110,6 +136,11 @@ class Recorder:
         for number in numbers:
             (prekeys,) = self.tell(number, self.prepare(1))
             self.coordinate(prekeys)
+
+    def encapsulate(self, number: int, roster: Roster) -> Ciphertexts:
+        """Makes a site send its ciphertexts."""
+        event = site.Encapsulate(roster, Drawn(number))
+        return only(Ciphertexts, self.tell(number, event))
 
     def prepare(self, number: int) -> site.Prepare:
         """Returns the event with a fresh secret."""
@@ -168,6 +199,8 @@ def described(value: object) -> object:
         return value.hex()
     if isinstance(value, np.ndarray):
         return value.tolist()
+    if isinstance(value, Drawn):
+        value = tuple(value.pairs)
     if isinstance(value, tuple):
         return [described(item) for item in value]
     if hasattr(value, "__dataclass_fields__"):
@@ -294,8 +327,47 @@ def bad_opening() -> None:
     run.write("bad_opening")
 
 
+def post_quantum() -> None:
+    """Four sites with ML-KEM, of which one stops before its ciphertexts; false ones in between."""
+    run = Recorder(4, 3, 1, length=3, bits=16, post_quantum=True)
+    hellos = [only(Hello, run.tell(number, site.Begin(run.secret()))) for number in range(4)]
+    run.coordinator_refuses(replace(hellos[0], key=hellos[0].key[:32]))
+    run.coordinator_refuses(replace(hellos[0], key=hellos[0].key[:32] + hellos[1].key[32:]))
+    for hello in hellos:
+        run.coordinate(hello)
+    roster = only(Roster, run.coordinate(coordinator.CloseRoster()))
+    run.refuse(0, roster)
+    said = [run.encapsulate(number, roster) for number in range(3)]
+    run.coordinator_refuses(replace(said[0], ciphertexts=said[0].ciphertexts[1088:]))
+    run.coordinator_refuses(replace(said[0], ciphertexts=said[0].ciphertexts[::-1]))
+    for one in said:
+        run.coordinate(one)
+        run.coordinator_refuses(one)
+    table = only(CiphertextTable, run.coordinate(coordinator.CloseCiphertexts()))
+    bad_tables(run, said)
+    for number in range(3):
+        run.tell(number, table)
+        run.coordinate(only(Prekeys, run.tell(number, run.prepare(1))))
+    plan = run.start(1)
+    for member in plan.members:
+        run.coordinate(run.contribute(member, plan))
+    survivors = run.close()
+    for member in survivors.sites:
+        run.coordinate(run.open(member, survivors))
+    run.coordinate(coordinator.Finish())
+    run.write("post_quantum")
+
+
+def bad_tables(run: Recorder, said: list[Ciphertexts]) -> None:
+    """Shows site 2 tables that it must refuse."""
+    swapped = replace(said[0], ciphertexts=said[0].ciphertexts[:2176] + bytes(1088))
+    for entries in ((swapped, *said[1:]), (*said[:2],), (said[0], said[2]), (said[1], *said)):
+        run.refuse(2, CiphertextTable(entries))
+
+
 if __name__ == "__main__":
     three_sites()
     dropped_site()
     bad_messages()
     bad_opening()
+    post_quantum()

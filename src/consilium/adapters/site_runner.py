@@ -10,7 +10,7 @@ from typing import Final, final
 
 from consilium import wire
 from consilium.adapters.masking import MaskExpander
-from consilium.adapters.randomness import Source, operating_system
+from consilium.adapters.randomness import Source, encapsulate, operating_system
 from consilium.federation.contribution import Trainee, contribute
 from consilium.federation.ledger import Ledger
 from consilium.federation.messages import FROM_COORDINATOR
@@ -31,6 +31,7 @@ from consilium.federation.site import (
     step,
 )
 from consilium.federation.traffic import largest_to_site
+from consilium.secagg.kem import Encapsulator
 
 _MOST_SITES: Final = 10_000  # where no secure sum says how many there are
 
@@ -47,6 +48,7 @@ class SiteParts:
     trainee: Trainee
     ledger: Ledger
     source: Source = operating_system
+    encapsulator: Encapsulator = encapsulate
     mask_threads: int = 1
 
 
@@ -74,7 +76,8 @@ class SiteRunner:
             BudgetExceeded: The answer is not paid for; nothing leaves.
         """
         message = wire.decode(data, FROM_COORDINATOR, limit=self._limit)
-        return self._run(Received(message, self._parts.source()))
+        parts = self._parts
+        return self._run(Received(message, parts.source(), parts.encapsulator))
 
     def _run(self, event: Event) -> list[bytes]:
         self._state, commands = step(self._state, event)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The coordinator's side of training: its states, its events and every transition.
 
-    Gathering --Hello | Ready--> Gathering, then Preparing or Collecting
+    Gathering --Hello | Ready--> Gathering, then Agreeing, Preparing or Collecting
+    Agreeing --Ciphertexts--> Agreeing, then Preparing      (post-quantum job)
     Preparing --Prekeys--> Preparing, then Collecting
     Collecting --Upload | PlainUpdate--> Collecting, then Unmasking, Looking or the next round
     Unmasking --Opening--> Unmasking, then Looking or the next round
@@ -33,6 +34,7 @@ from consilium.federation.messages import (
     model_digest,
     weights_to_bytes,
 )
+from consilium.federation.plain_sum import PlainSum, add_plainly
 from consilium.federation.progress import (
     Agenda,
     Progress,
@@ -48,7 +50,17 @@ from consilium.federation.site import noise_shares
 from consilium.learning.parameters import Vector
 from consilium.secagg import coordinator as sums
 from consilium.secagg.job import SumJob
-from consilium.secagg.messages import Hello, Opening, Plan, Prekeys, Roster, Survivors, Upload
+from consilium.secagg.messages import (
+    Ciphertexts,
+    CiphertextTable,
+    Hello,
+    Opening,
+    Plan,
+    Prekeys,
+    Roster,
+    Survivors,
+    Upload,
+)
 
 MOST_ABANDONED: Final = 20  # rounds in a run
 
@@ -93,6 +105,16 @@ class Gathering:
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Agreeing:
+    """The roster is out; waiting for the ciphertexts of its sites."""
+
+    terms: CoordinatorTerms
+    progress: Progress
+    sum: sums.Agreeing
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Preparing:
     """Waiting for the prekeys of the next round."""
 
@@ -108,7 +130,7 @@ class Collecting:
 
     terms: CoordinatorTerms
     progress: Progress
-    sum: "sums.Collecting | PlainSum"
+    sum: sums.Collecting | PlainSum
 
 
 @final
@@ -128,7 +150,7 @@ class Looking:
 
     terms: CoordinatorTerms
     progress: Progress
-    sum: "sums.Ready | PlainSum"
+    sum: sums.Ready | PlainSum
 
 
 @final
@@ -140,17 +162,7 @@ class Finished:
     reason: str
 
 
-State: TypeAlias = Gathering | Preparing | Collecting | Unmasking | Looking | Finished
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlainSum:
-    """A sum without masks: one adder that sees each vector."""
-
-    members: tuple[int, ...]
-    total: Ring = field(repr=False)
-    uploaded: frozenset[int] = frozenset()
+State: TypeAlias = Gathering | Agreeing | Preparing | Collecting | Unmasking | Looking | Finished
 
 
 # -- Events and commands --------------------------------------------------------------
@@ -232,6 +244,10 @@ def step(state: State, event: Event) -> Outcome:
             return _on_first_word(state, word)
         case Gathering(), Deadline():
             return _close_roster(state)
+        case Agreeing(), Received(Ciphertexts() as said):
+            return _on_ciphertexts(state, said)
+        case Agreeing(), Deadline():
+            return _close_ciphertexts(state)
         case Preparing(), Received(Prekeys() as prekeys):
             return _on_prekeys(state, prekeys)
         case ((Preparing() | Unmasking()), Received(Upload(prekeys=Prekeys()) as late)):
@@ -283,11 +299,33 @@ def _close_roster(state: Gathering) -> Outcome:
         return _next_round(state.terms, state.progress, plain)
     if len(members) < state.sum.job.threshold:
         return state, ()
-    ready, (roster,) = sums.coordinator_step(state.sum, sums.CloseRoster())
-    assert isinstance(ready, sums.Ready)
+    closed, (roster,) = sums.coordinator_step(state.sum, sums.CloseRoster())
+    assert isinstance(closed, sums.Agreeing | sums.Ready)
     assert isinstance(roster, Roster)
-    after, commands = _next_round(state.terms, state.progress, ready)
+    if isinstance(closed, sums.Agreeing):
+        agreeing = Agreeing(terms=state.terms, progress=state.progress, sum=closed)
+        return agreeing, (Tell(members, roster),)
+    after, commands = _next_round(state.terms, state.progress, closed)
     return after, (Tell(members, roster), *commands)
+
+
+def _on_ciphertexts(state: Agreeing, said: Ciphertexts) -> Outcome:
+    agreeing, _ = sums.coordinator_step(state.sum, said)
+    assert isinstance(agreeing, sums.Agreeing)
+    state = replace(state, sum=agreeing)
+    complete = len(agreeing.said) == len(agreeing.roster.sites)
+    return _close_ciphertexts(state) if complete else (state, ())
+
+
+def _close_ciphertexts(state: Agreeing) -> Outcome:
+    """Goes on with the sites that are still here; waits longer while they are too few."""
+    if len(state.sum.said) < state.sum.roster.job.threshold:
+        return state, ()
+    ready, (table,) = sums.coordinator_step(state.sum, sums.CloseCiphertexts())
+    assert isinstance(ready, sums.Ready)
+    assert isinstance(table, CiphertextTable)
+    after, commands = _next_round(state.terms, state.progress, ready)
+    return after, (Tell(ready.session.sites, table), *commands)
 
 
 # -- Rounds ---------------------------------------------------------------------------
@@ -376,7 +414,7 @@ def _on_late_upload(state: Preparing | Unmasking, late: Upload) -> Outcome:
 def _on_upload(state: Collecting, upload: Upload | PlainUpdate) -> Outcome:
     match state.sum, upload:
         case PlainSum(), PlainUpdate():
-            plain = _add_plainly(state.sum, upload, state.progress.attempts)
+            plain = add_plainly(state.sum, upload, state.progress.attempts)
             state = replace(state, sum=plain)
             complete = len(plain.uploaded) == len(plain.members)
         case sums.Collecting(), Upload():
@@ -387,18 +425,6 @@ def _on_upload(state: Collecting, upload: Upload | PlainUpdate) -> Outcome:
         case _:
             raise RemoteProtocolError("this upload is of another kind of sum", upload.site)
     return _close_uploads(state) if complete else (state, ())
-
-
-def _add_plainly(sum_: PlainSum, update: PlainUpdate, number: int) -> PlainSum:
-    if update.site not in sum_.members or update.site in sum_.uploaded or update.round != number:
-        raise RemoteProtocolError(f"stray, repeated or late update in round {number}", update.site)
-    if len(update.vector) != sum_.total.nbytes:
-        raise RemoteProtocolError(
-            f"update of {len(update.vector)} bytes; expected {sum_.total.nbytes}", update.site
-        )
-    vector: Ring = np.frombuffer(update.vector, sum_.total.dtype)
-    total = np.add(sum_.total, vector, dtype=sum_.total.dtype)
-    return replace(sum_, total=total, uploaded=sum_.uploaded | {update.site})
 
 
 def _close_uploads(state: Collecting) -> Outcome:

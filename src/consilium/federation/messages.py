@@ -57,8 +57,10 @@ class RoundStart(Message, frozen=True):
         return f"RoundStart({self.plan}, <{len(self.weights)} bytes of weights>)"
 
 
-FromSite: TypeAlias = sums.Hello | sums.Prekeys | sums.Upload | sums.Opening | Ready | PlainUpdate
-FromCoordinator: TypeAlias = sums.Roster | PrekeysWanted | RoundStart | sums.Survivors
+FromSite: TypeAlias = sums.FromSite | Ready | PlainUpdate
+FromCoordinator: TypeAlias = (
+    sums.Roster | sums.CiphertextTable | PrekeysWanted | RoundStart | sums.Survivors
+)
 
 FROM_SITE: Final[Decoder[FromSite]] = Decoder(FromSite)
 FROM_COORDINATOR: Final[Decoder[FromCoordinator]] = Decoder(FromCoordinator)

@@ -57,6 +57,7 @@ class Sites(Section, frozen=True, kw_only=True):
     tolerated_drops: int | None = None
     colluders: int = 1
     secure_sum: Literal["on", "off-and-the-coordinator-sees-every-update"] = "on"
+    post_quantum: bool = False
 
 
 class Model(Section, frozen=True, kw_only=True):
@@ -342,6 +343,11 @@ def _check(project: Project) -> None:
         ("learning_rate", project.learning_rate),
     ):
         _check_used(name, section)
+    if project.sites.post_quantum and project.sites.secure_sum != "on":
+        raise ConfigError(
+            "sites.post_quantum is set but sites.secure_sum is off; expected it only with the "
+            "secure sum, whose keys it protects: remove it or turn sites.secure_sum on"
+        )
     if not project.seeds or len(set(project.seeds)) < len(project.seeds):
         raise ConfigError(f"seeds is {list(project.seeds)}; expected one or more, all different")
     for seed in project.seeds:

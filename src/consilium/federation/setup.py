@@ -188,6 +188,7 @@ def _make_job(
         length=facts.dimension if arm.private else facts.dimension + 1,
         bits=_need_dp(project, arm).bits if arm.private else BITS,
         terms=terms,
+        post_quantum=settings.post_quantum,
     )
 
 

@@ -2,6 +2,7 @@
 """A site's side of training: its states, its events and every transition between them.
 
     Outside --Start--> Joining --Roster--> Waiting --RoundStart--> Computing
+    Joining --Roster--> Joining --CiphertextTable--> Waiting        (post-quantum job)
     Computing --Computed--> Charging --Charged--> Waiting           Waiting --Survivors--> Waiting
     Waiting | Computing | Charging --RoundStart--> Computing        (the older round is over)
 
@@ -12,8 +13,8 @@ most once, also by a site that was restarted: the charge is durable before the v
 `Start` brings the last round that was charged, so every round up to it is refused. A site that
 lost its state has no key of an older session: it opens nothing of it and cannot send an old
 vector again. A retry is a new round with new coins, new noise and a charge of its own.
-What was computed for a round that is over is dropped. The caller takes each secret fresh from
-the operating system.
+What was computed for a round that is over is dropped. The caller takes each secret and each
+encapsulation fresh from the operating system.
 """
 
 import math
@@ -38,12 +39,15 @@ from consilium.federation.messages import (
     weights_from_bytes,
 )
 from consilium.secagg.job import SumJob
+from consilium.secagg.kem import Encapsulator
 from consilium.secagg.masks import Mask, MaskKeys
-from consilium.secagg.messages import Roster, Survivors
+from consilium.secagg.messages import CiphertextTable, Roster, Survivors
 from consilium.secagg.session import check_sites
 from consilium.secagg.site import (
     Begin,
     Contribute,
+    Encapsulate,
+    Encapsulated,
     Introduced,
     Invited,
     Joined,
@@ -107,10 +111,10 @@ class Outside:
 @final
 @dataclass(frozen=True, slots=True)
 class Joining:
-    """Has introduced itself; waits for the roster."""
+    """Has introduced itself; waits for the roster, or has sent its ciphertexts for it."""
 
     terms: SiteTerms
-    sum: Introduced
+    sum: Introduced | Encapsulated
     done: int  # last round answered, in any session
 
 
@@ -161,10 +165,11 @@ class Start:
 @final
 @dataclass(frozen=True, slots=True)
 class Received:
-    """The coordinator said this."""
+    """The coordinator said this; the rest is for what the answer may need."""
 
     message: FromCoordinator
     secret: bytes = field(repr=False)
+    encapsulator: Encapsulator
 
 
 @final
@@ -241,8 +246,10 @@ def step(state: State, event: Event) -> Outcome:
     match state, event:
         case Outside(), Start():
             return _start(state.terms, event)
-        case Joining(), Received(Roster() as roster):
-            joined, _ = _sum_step(state.sum, roster)
+        case Joining(sum=Introduced(job=job)), Received(Roster() as roster) if job.post_quantum:
+            return _encapsulate(state, Encapsulate(roster, event.encapsulator))
+        case Joining(), Received(Roster() | CiphertextTable() as last):
+            joined, _ = _sum_step(state.sum, last)
             return Waiting(state.terms, joined, state.done), ()
         case Waiting(), Received(PrekeysWanted(number), secret):
             return _prepare(state, number, secret)
@@ -274,6 +281,12 @@ def _start(terms: SiteTerms, event: Start) -> Outcome:
     introduced, said = site_step(invited, Begin(event.secret))
     assert isinstance(introduced, Introduced)
     return Joining(terms, introduced, event.done), tuple(Tell(message) for message in said)
+
+
+def _encapsulate(state: Joining, event: Encapsulate) -> Outcome:
+    encapsulated, said = site_step(state.sum, event)
+    assert isinstance(encapsulated, Encapsulated)
+    return replace(state, sum=encapsulated), tuple(Tell(message) for message in said)
 
 
 def _sum_step(state: SiteState, event: SiteEvent) -> tuple[Joined | Uploaded, tuple[Command, ...]]:

@@ -11,12 +11,11 @@ from typing import Final, final
 
 from consilium.secagg.job import SumJob
 from consilium.secagg.traffic import (
-    hello_bytes,
     largest_message,
     opening_bytes,
     plan_bytes,
     prekeys_bytes,
-    roster_bytes,
+    setup_bytes,
     survivors_bytes,
     upload_bytes,
 )
@@ -62,12 +61,12 @@ def plain_round(
 
 
 def session_start(job: SumJob | None, site: int, sites: int, first: int) -> SiteTraffic:
-    """Returns the traffic before round `first`: hello, roster and the first prekeys."""
+    """Returns the traffic before round `first`: set-up of the sum, and the first prekeys."""
     if job is None:
         return SiteTraffic(message_size("Ready", integer_size(site)), 0)
     wanted = message_size("PrekeysWanted", integer_size(first))
-    up = hello_bytes(site) + prekeys_bytes(site, first, sites)
-    return SiteTraffic(up, roster_bytes(range(sites)) + wanted)
+    up, down = setup_bytes(job, site, range(sites))
+    return SiteTraffic(up + prekeys_bytes(site, first, sites), down + wanted)
 
 
 def round_start_bytes(number: int, members: Sequence[int], dimension: int) -> int:

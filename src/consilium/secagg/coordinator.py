@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The coordinator's side of the secure sum: its states, its events and every transition.
 
-    Gathering --Hello--> Gathering --CloseRoster--> Ready
+    Gathering --Hello--> Gathering --CloseRoster--> Ready, or in a post-quantum job Agreeing
+    Agreeing --Ciphertexts--> Agreeing --CloseCiphertexts--> Ready
     Ready --StartRound--> Collecting --Upload--> Collecting --CloseUploads--> Unmasking
     Unmasking --Opening--> Unmasking --Finish--> Ready, with the Total
     Collecting | Unmasking --AbandonRound--> Ready
     Ready | Collecting | Unmasking --Prekeys--> the same
 
-Any other pair raises `OutOfTurn`. Deadlines are the caller's: it says when a roster, the uploads
-or the openings are complete. `RoundAborted` changes no state either: the caller may wait for
-more messages and ask again, or say AbandonRound; an abandoned round has opened nothing.
+Any other pair raises `OutOfTurn`. Deadlines are the caller's: it says when a roster, the
+ciphertexts, the uploads or the openings are complete. `RoundAborted` changes no state either:
+the caller may wait for more messages and ask again, or say AbandonRound; an abandoned round has
+opened nothing.
 
 Guarantees: memory is a few vectors, whatever the number of sites; each message is checked for
 its sender, its round and its exact size before it counts; a bad message of one site is refused
@@ -29,6 +31,8 @@ from consilium.secagg import shamir
 from consilium.secagg.job import DIGEST_BYTES, SumJob, Vector
 from consilium.secagg.masks import add_masks
 from consilium.secagg.messages import (
+    Ciphertexts,
+    CiphertextTable,
     FromCoordinator,
     Hello,
     Opening,
@@ -39,7 +43,13 @@ from consilium.secagg.messages import (
     Upload,
 )
 from consilium.secagg.recovery import TAG_BYTES, ClosedRound, MasksLeft, masks_left
-from consilium.secagg.session import Session, check_hello, make_session
+from consilium.secagg.session import (
+    Session,
+    bind_ciphertexts,
+    check_ciphertexts,
+    check_hello,
+    make_session,
+)
 
 MOST_PENDING: Final = 8  # rounds ahead that one site may have prekeys for
 AT_A_TIME: Final = 3  # uploads that are held until they are added
@@ -56,6 +66,15 @@ class Gathering:
 
     job: SumJob
     hellos: Mapping[int, Hello] = field(default_factory=dict[int, Hello])
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreeing:
+    """The roster of a post-quantum job is out; waiting for the ciphertexts of its sites."""
+
+    roster: Session
+    said: Mapping[int, Ciphertexts] = field(default_factory=dict[int, Ciphertexts])
 
 
 @final
@@ -97,7 +116,7 @@ class Unmasking:
     openings: Mapping[int, Opening] = field(default_factory=dict[int, Opening])
 
 
-CoordinatorState: TypeAlias = Gathering | Ready | Collecting | Unmasking
+CoordinatorState: TypeAlias = Gathering | Agreeing | Ready | Collecting | Unmasking
 
 
 # -- Events and results ---------------------------------------------------------------
@@ -107,6 +126,12 @@ CoordinatorState: TypeAlias = Gathering | Ready | Collecting | Unmasking
 @dataclass(frozen=True, slots=True)
 class CloseRoster:
     """No more hellos: the session begins with the sites that came."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class CloseCiphertexts:
+    """No more ciphertexts: the session begins with the sites whose ciphertexts came."""
 
 
 @final
@@ -149,6 +174,8 @@ class Total:
 CoordinatorEvent: TypeAlias = (
     Hello
     | CloseRoster
+    | Ciphertexts
+    | CloseCiphertexts
     | Prekeys
     | StartRound
     | Upload
@@ -168,7 +195,8 @@ def coordinator_step(
 ) -> tuple[CoordinatorState, tuple[Outcome, ...]]:
     """Returns the next state, and what to send to every site, or the total.
 
-    A Roster goes to its sites, a Plan to its members, Survivors to the survivors.
+    A Roster and a CiphertextTable go to their sites, a Plan to its members, Survivors to the
+    survivors.
 
     Raises:
         OutOfTurn: `event` means nothing in `state`.
@@ -181,6 +209,10 @@ def coordinator_step(
             return _on_hello(state, event), ()
         case Gathering(), CloseRoster():
             return _close_roster(state)
+        case Agreeing(), Ciphertexts():
+            return _on_ciphertexts(state, event), ()
+        case Agreeing(), CloseCiphertexts():
+            return _close_ciphertexts(state)
         case ((Ready() | Collecting() | Unmasking()), Prekeys()):
             return _on_prekeys(state, event), ()
         case Ready(), StartRound():
@@ -205,13 +237,31 @@ def _on_hello(state: Gathering, hello: Hello) -> Gathering:
     return replace(state, hellos={**state.hellos, hello.site: hello})
 
 
-def _close_roster(state: Gathering) -> tuple[Ready, tuple[Roster]]:
+def _close_roster(state: Gathering) -> tuple[Agreeing | Ready, tuple[Roster]]:
     if len(state.hellos) < state.job.threshold:
         raise LocalProtocolError(
             f"{len(state.hellos)} sites said hello; expected at least {state.job.threshold}; wait"
         )
     hellos = tuple(state.hellos[site] for site in sorted(state.hellos))
-    return Ready(session=make_session(state.job, hellos)), (Roster(hellos),)
+    session = make_session(state.job, hellos)
+    after = Agreeing(roster=session) if state.job.post_quantum else Ready(session=session)
+    return after, (Roster(hellos),)
+
+
+def _on_ciphertexts(state: Agreeing, said: Ciphertexts) -> Agreeing:
+    check_ciphertexts(state.roster, said)
+    _check_new(said, state.said)
+    return replace(state, said={**state.said, said.site: said})
+
+
+def _close_ciphertexts(state: Agreeing) -> tuple[Ready, tuple[CiphertextTable]]:
+    threshold = state.roster.job.threshold
+    if len(state.said) < threshold:
+        raise LocalProtocolError(
+            f"{len(state.said)} sites sent ciphertexts; expected at least {threshold}; wait"
+        )
+    entries = tuple(state.said[site] for site in sorted(state.said))
+    return Ready(session=bind_ciphertexts(state.roster, entries)), (CiphertextTable(entries),)
 
 
 def _start_round(state: Ready, event: StartRound) -> tuple[Collecting, tuple[Plan]]:
@@ -351,7 +401,7 @@ def _check_sender(message: Upload | Opening, *, among: tuple[int, ...], number: 
         )
 
 
-def _check_new(message: Hello | Upload | Opening, seen: Container[int]) -> None:
+def _check_new(message: Hello | Ciphertexts | Upload | Opening, seen: Container[int]) -> None:
     if message.site in seen:
         name = type(message).__name__.lower()
         raise RemoteProtocolError(f"second {name} of site {message.site}", message.site)

@@ -43,6 +43,7 @@ class SumJob:
         length: Entries of a vector.
         bits: Of an entry that matter, 12 to 32. Words are 16 bits wide up to 16, then 32.
         terms: Digest of everything else that the sites approved, 32 bytes.
+        post_quantum: ML-KEM-768 beside X25519 in every pair's keys; set-up takes one message more.
 
     Raises:
         ConfigError: The numbers would void a guarantee, or cannot be meant.
@@ -56,6 +57,7 @@ class SumJob:
     length: int
     bits: int
     terms: bytes
+    post_quantum: bool = False
 
     def __post_init__(self) -> None:
         """Refuses what the rules above exclude."""
@@ -108,6 +110,7 @@ class SumJob:
             self.length,
             self.bits,
             self.terms,
+            self.post_quantum,
         )
 
 

@@ -2,6 +2,7 @@
 """The key schedule: every key and pad of the secure sum, each with its own purpose.
 
     secret of a site ── X25519 with each peer ── chain, one for each pair and one with itself
+                     └─ ML-KEM with each peer ─┘  where the job is post-quantum
     chain ── "next" ─> chain of the next round          (one way: the past cannot be computed)
     chain ── "root" ─> root ── plan ─> key of the pair's mask
     chain ── "pad", kind, dealer ─> pad of the dealer's share for this holder
@@ -50,6 +51,14 @@ def agree(secret: bytes, peer_key: bytes) -> bytes:
 def own_secret(secret: bytes) -> bytes:
     """Returns what stands for `agree` where a site is its own peer: it keeps a share itself."""
     return wire.derive(secret, "secagg own secret")
+
+
+def hybrid_secret(agreed: bytes, encapsulated: bytes) -> bytes:
+    """Returns 32 bytes that nobody knows who lacks one of a pair's X25519 and ML-KEM secrets.
+
+    Their public keys and ciphertexts enter the chain with the session.
+    """
+    return wire.digest("secagg hybrid secret", agreed, encapsulated)
 
 
 def _private_key(secret: bytes) -> X25519PrivateKey:
@@ -126,6 +135,17 @@ def opening_digest(plan: bytes, survivors: tuple[int, ...]) -> bytes:
 def commitment(share: int) -> bytes:
     """Returns a 32-byte commitment; it hides the share, which has 255 bits of entropy."""
     return wire.digest("secagg commitment", shamir.pack([share]))
+
+
+def share_out(
+    value: int, threshold: int, randomness: bytes, pads: Mapping[int, int]
+) -> tuple[bytes, bytes]:
+    """Returns the shares of `value` less their holders' pads, and the shares' commitments."""
+    shares = shamir.split(value, [shamir.point(peer) for peer in pads], threshold, randomness)
+    padded = [
+        (share - pad) % shamir.PRIME for share, pad in zip(shares, pads.values(), strict=True)
+    ]
+    return shamir.pack(padded), b"".join(commitment(share) for share in shares)
 
 
 def envelope(pair_secret: int) -> AESGCM:

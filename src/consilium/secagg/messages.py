@@ -4,11 +4,11 @@
 A table of 32-byte values is one field of bytes, its rows in the order of the sorted roster,
 members or survivors; whoever uses it checks its exact size. Bytes never print.
 
-    site -> coordinator   Hello, Prekeys, Upload, Opening      (union FromSite)
-    coordinator -> site   Roster, Plan, Survivors              (union FromCoordinator)
+    site -> coordinator   Hello, Ciphertexts, Prekeys, Upload, Opening    (union FromSite)
+    coordinator -> site   Roster, CiphertextTable, Plan, Survivors        (union FromCoordinator)
 
-Messages of a site carry its number, not a signature (the Hello excepted): the caller checks
-that the channel is that site's.
+Messages of a site carry its number, and no signature but in the set-up (Hello, Ciphertexts):
+the caller checks that the channel is that site's.
 """
 
 from typing import Final, TypeAlias, final
@@ -37,7 +37,10 @@ class _Quiet(Message, frozen=True):
 
 @final
 class Hello(_Quiet, frozen=True):
-    """First: an X25519 public key, signed by the site's identity for this job."""
+    """First: a public key, signed by the site's identity for this job.
+
+    `key` is an X25519 key; in a post-quantum job an ML-KEM-768 encapsulation key follows it.
+    """
 
     site: int
     key: bytes
@@ -49,6 +52,25 @@ class Roster(_Quiet, frozen=True):
     """Every hello of the session, by site."""
 
     hellos: tuple[Hello, ...]
+
+
+@final
+class Ciphertexts(_Quiet, frozen=True):
+    """In a post-quantum job: ML-KEM secrets for the higher sites, signed for this roster.
+
+    `ciphertexts` holds one of 1088 bytes for each site of the roster above the sender.
+    """
+
+    site: int
+    ciphertexts: bytes
+    signature: bytes
+
+
+@final
+class CiphertextTable(_Quiet, frozen=True):
+    """The ciphertexts of every site that goes on, by site; these are the session's sites."""
+
+    entries: tuple[Ciphertexts, ...]
 
 
 @final
@@ -117,8 +139,8 @@ class Opening(_Quiet, frozen=True):
     tokens: bytes
 
 
-FromSite: TypeAlias = Hello | Prekeys | Upload | Opening
-FromCoordinator: TypeAlias = Roster | Plan | Survivors
+FromSite: TypeAlias = Hello | Ciphertexts | Prekeys | Upload | Opening
+FromCoordinator: TypeAlias = Roster | CiphertextTable | Plan | Survivors
 
 FROM_SITE: Final[Decoder[FromSite]] = Decoder(FromSite)
 FROM_COORDINATOR: Final[Decoder[FromCoordinator]] = Decoder(FromCoordinator)

@@ -2,10 +2,12 @@
 """The secure sum with all parties in one place: the documentation, and the oracle of its steps."""
 
 from collections.abc import Collection, Sequence
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import TypeVar, final
 
 from consilium import wire
 from consilium.secagg.coordinator import (
+    CloseCiphertexts,
     CloseRoster,
     CloseUploads,
     CoordinatorState,
@@ -17,17 +19,36 @@ from consilium.secagg.coordinator import (
     coordinator_step,
 )
 from consilium.secagg.job import SumJob, Vector
-from consilium.secagg.messages import Plan, Roster, Survivors
-from consilium.secagg.site import Begin, Contribute, Invited, Open, Prepare, SiteState, site_step
+from consilium.secagg.kem import Encapsulator
+from consilium.secagg.messages import CiphertextTable, Plan, Roster, Survivors
+from consilium.secagg.site import (
+    Begin,
+    Contribute,
+    Encapsulate,
+    Invited,
+    Open,
+    Prepare,
+    SiteState,
+    site_step,
+)
 
-Sent = TypeVar("Sent", Roster, Plan, Survivors, Total)
+Sent = TypeVar("Sent", Roster, CiphertextTable, Plan, Survivors, Total)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Randomness:
+    """32 bytes for every secret, and what draws the encapsulations of a post-quantum job."""
+
+    secret: bytes = field(repr=False)
+    encapsulator: Encapsulator | None = None
 
 
 def run_secure_sum(
     job: SumJob,
     identities: Sequence[bytes],
     vectors: Sequence[Vector],
-    secret: bytes,
+    randomness: Randomness,
     *,
     lost: Collection[int] = (),
 ) -> Total:
@@ -37,15 +58,16 @@ def run_secure_sum(
         job: What they all approved.
         identities: Ed25519 private key of each site.
         vectors: Input of each site, shape (length,).
-        secret: 32 bytes that stand for every party's own randomness.
+        randomness: Stands for every party's own.
         lost: Sites that stop between the plan and their upload.
 
     Raises:
         RoundAborted: Too many sites are lost.
+        OutOfTurn: The job is post-quantum, and nothing draws its encapsulations.
     """
 
     def fresh(site: int, use: str) -> bytes:
-        return wire.derive(secret, "secagg run", use, site)[:32]
+        return wire.derive(randomness.secret, "secagg run", use, site)[:32]
 
     coordinator: CoordinatorState = Gathering(job=job)
     sites: list[SiteState] = [
@@ -58,7 +80,16 @@ def run_secure_sum(
         coordinator, _ = coordinator_step(coordinator, hello)
     coordinator, sent = coordinator_step(coordinator, CloseRoster())
     roster = _only(Roster, sent)
-    sites = [site_step(state, roster)[0] for state in sites]
+    last: Roster | CiphertextTable = roster
+    if job.post_quantum and randomness.encapsulator is not None:
+        # Where the job says so, each site also sends every higher one an ML-KEM secret.
+        for k, state in enumerate(sites):
+            encapsulate = Encapsulate(roster, randomness.encapsulator)
+            sites[k], (ciphertexts,) = site_step(state, encapsulate)
+            coordinator, _ = coordinator_step(coordinator, ciphertexts)
+        coordinator, sent = coordinator_step(coordinator, CloseCiphertexts())
+        last = _only(CiphertextTable, sent)
+    sites = [site_step(state, last)[0] for state in sites]
 
     # Before a round: each site shares out two secrets, one that opens its own mask, one that
     # opens its pair masks. Later they ride on the upload of the round before.

@@ -3,8 +3,9 @@
 
     Invited --Begin--> Introduced --Roster--> Joined --Contribute--> Uploaded --Open--> Joined
     Joined | Uploaded --Prepare--> the same        Uploaded --Contribute--> Uploaded
+    Introduced --Encapsulate--> Encapsulated --CiphertextTable--> Joined    (post-quantum job)
 
-The last one leaves a round that never opened behind. Any other pair raises `OutOfTurn`.
+The second Contribute leaves a round that never opened behind. Any other pair raises `OutOfTurn`.
 
 Guarantees, against a malicious coordinator with up to `colluders` sites:
 
@@ -35,10 +36,13 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from consilium.errors import ConfigError, LocalProtocolError, OutOfTurn, RemoteProtocolError
-from consilium.secagg import keys, shamir
+from consilium.secagg import agreement, keys, shamir
 from consilium.secagg.job import DIGEST_BYTES, SumJob, Vector
+from consilium.secagg.kem import Encapsulator
 from consilium.secagg.masks import Mask, MaskKeys, add_masks
 from consilium.secagg.messages import (
+    Ciphertexts,
+    CiphertextTable,
     FromSite,
     Hello,
     Opening,
@@ -48,7 +52,14 @@ from consilium.secagg.messages import (
     Survivors,
     Upload,
 )
-from consilium.secagg.session import Session, check_sites, make_session, say_hello
+from consilium.secagg.session import (
+    Session,
+    bind_ciphertexts,
+    check_sites,
+    make_session,
+    say_ciphertexts,
+    say_hello,
+)
 
 SECRET_BYTES: Final = 32
 MOST_STEPS: Final = 10_000  # rounds that a site will step its chains at once
@@ -87,7 +98,20 @@ class Introduced:
 
     job: SumJob
     hello: Hello
+    identity: bytes = field(repr=False)
     secret: bytes = field(repr=False)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encapsulated:
+    """Has said its ciphertexts for the roster; waits for those of the others."""
+
+    roster: Session
+    said: Ciphertexts
+    secret: bytes = field(repr=False)
+    agreed: Mapping[int, bytes] = field(repr=False)  # X25519 secrets by peer, and its own
+    given: Mapping[int, bytes] = field(repr=False)  # ML-KEM secrets, by higher peer
 
 
 @final
@@ -112,7 +136,7 @@ class Uploaded:
     plan: Plan
 
 
-SiteState: TypeAlias = Invited | Introduced | Joined | Uploaded
+SiteState: TypeAlias = Invited | Introduced | Encapsulated | Joined | Uploaded
 
 
 # -- Events ---------------------------------------------------------------------------
@@ -124,6 +148,15 @@ class Begin:
     """Start a session with a fresh key."""
 
     secret: bytes = field(repr=False)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Encapsulate:
+    """The roster of a post-quantum job: draw a secret for each higher site on it."""
+
+    roster: Roster
+    encapsulator: Encapsulator
 
 
 @final
@@ -158,7 +191,7 @@ class Open:
     secret: bytes = field(repr=False)
 
 
-SiteEvent: TypeAlias = Begin | Roster | Prepare | Contribute | Open
+SiteEvent: TypeAlias = Begin | Roster | Encapsulate | CiphertextTable | Prepare | Contribute | Open
 
 
 # -- Transitions ----------------------------------------------------------------------
@@ -175,8 +208,12 @@ def site_step(state: SiteState, event: SiteEvent) -> tuple[SiteState, tuple[From
     match state, event:
         case Invited(), Begin():
             return _begin(state, event.secret)
-        case Introduced(), Roster():
+        case Introduced(), Roster() if not state.job.post_quantum:
             return _join(state, event), ()
+        case Introduced(), Encapsulate() if state.job.post_quantum:
+            return _encapsulate(state, event)
+        case Encapsulated(), CiphertextTable():
+            return _join_hybrid(state, event), ()
         case Joined(), Prepare():
             joined, prekeys = _prepare(state, event.round, event.secret)
             return joined, (prekeys,)
@@ -220,20 +257,43 @@ def plan_masks(state: Joined | Uploaded, plan: Plan) -> MaskKeys:
 
 def _begin(state: Invited, secret: bytes) -> tuple[Introduced, tuple[Hello]]:
     _check_secret(secret)
-    hello = say_hello(state.job, state.site, state.identity, keys.public_key(secret))
-    return Introduced(job=state.job, hello=hello, secret=secret), (hello,)
+    key = agreement.session_key(state.job, secret)
+    hello = say_hello(state.job, state.site, state.identity, key)
+    after = Introduced(job=state.job, hello=hello, identity=state.identity, secret=secret)
+    return after, (hello,)
 
 
 def _join(state: Introduced, roster: Roster) -> Joined:
+    session, site = _session(state, roster), state.hello.site
+    return _joined(session, site, agreement.agree_with_all(state.secret, site, roster.hellos))
+
+
+def _encapsulate(state: Introduced, event: Encapsulate) -> tuple[Encapsulated, tuple[Ciphertexts]]:
+    session, hellos, site = _session(state, event.roster), event.roster.hellos, state.hello.site
+    given, table = agreement.encapsulate_to_higher(event.encapsulator, site, hellos)
+    said = say_ciphertexts(session, site, state.identity, table)
+    agreed = agreement.agree_with_all(state.secret, site, hellos)
+    after = Encapsulated(roster=session, said=said, secret=state.secret, agreed=agreed, given=given)
+    return after, (said,)
+
+
+def _join_hybrid(state: Encapsulated, table: CiphertextTable) -> Joined:
+    if state.said not in table.entries:
+        raise RemoteProtocolError("table without this site's ciphertexts; ask for a new session")
+    session, site = bind_ciphertexts(state.roster, table.entries), state.said.site
+    taken = agreement.decapsulate_from_lower(state.secret, site, state.roster.sites, table.entries)
+    return _joined(session, site, agreement.mix(site, state.agreed, {**state.given, **taken}))
+
+
+def _session(state: Introduced, roster: Roster) -> Session:
     if state.hello not in roster.hellos:
         raise RemoteProtocolError("roster without this site's own hello; ask for a new session")
-    session = make_session(state.job, roster.hellos)
-    site = state.hello.site
-    shared = {hello.site: keys.agree(state.secret, hello.key) for hello in roster.hellos}
-    shared[site] = keys.own_secret(state.secret)
+    return make_session(state.job, roster.hellos)
+
+
+def _joined(session: Session, site: int, shared: Mapping[int, bytes]) -> Joined:
     chains = {
-        peer: keys.first_chain(secret, session.digest, site, peer)
-        for peer, secret in shared.items()
+        peer: keys.first_chain(shared[peer], session.digest, site, peer) for peer in session.sites
     }
     return Joined(session=session, site=site, chains=chains)
 
@@ -299,7 +359,7 @@ def _open(state: Uploaded, event: Open) -> tuple[Joined, tuple[Opening]]:
     seal_secret = keys.fresh_element(secret, "seal")
     others = [peer for peer in survivors if peer != joined.site]
     gate_pads = {peer: keys.gate_pad(joined.chains[peer], digest, joined.site) for peer in others}
-    gate_shares, commitments = _share_out(
+    gate_shares, commitments = keys.share_out(
         seal_secret, joined.session.job.threshold - 1, keys.fresh(secret, "seal"), gate_pads
     )
     opening = Opening(
@@ -323,18 +383,7 @@ def _deal(
     value = keys.fresh_element(secret, kind)
     pads = {peer: keys.share_pad(chains[peer], kind, state.site) for peer in state.session.sites}
     randomness = keys.fresh(secret, kind)
-    return value, *_share_out(value, state.session.job.threshold, randomness, pads)
-
-
-def _share_out(
-    value: int, threshold: int, randomness: bytes, pads: Mapping[int, int]
-) -> tuple[bytes, bytes]:
-    """Returns the shares of `value` less their holders' pads, and the shares' commitments."""
-    shares = shamir.split(value, [shamir.point(peer) for peer in pads], threshold, randomness)
-    padded = [
-        (share - pad) % shamir.PRIME for share, pad in zip(shares, pads.values(), strict=True)
-    ]
-    return shamir.pack(padded), b"".join(keys.commitment(share) for share in shares)
+    return value, *keys.share_out(value, state.session.job.threshold, randomness, pads)
 
 
 # -- Chains ---------------------------------------------------------------------------

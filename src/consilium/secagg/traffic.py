@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from consilium.secagg.job import DIGEST_BYTES, KEY_BYTES, SumJob
+from consilium.secagg.kem import CIPHERTEXT_BYTES, ENCAPSULATION_KEY_BYTES
 from consilium.wire import array_size, binary_size, integer_size, message_size, struct_size
 
 _VERSION: Final = 1
@@ -24,14 +25,25 @@ _LAST_ROUND: Final = 2**32  # as large as any integer in MessagePack gets
 # -- Messages -------------------------------------------------------------------------
 
 
-def hello_bytes(site: int) -> int:
+def hello_bytes(job: SumJob, site: int) -> int:
     """Returns the size of a Hello."""
-    return _VERSION + _hello(site)
+    return _VERSION + _hello(job, site)
 
 
-def roster_bytes(sites: Sequence[int]) -> int:
+def roster_bytes(job: SumJob, sites: Sequence[int]) -> int:
     """Returns the size of the Roster of these sites."""
-    return message_size("Roster", array_size(len(sites)) + sum(_hello(site) for site in sites))
+    return message_size("Roster", array_size(len(sites)) + sum(_hello(job, site) for site in sites))
+
+
+def ciphertexts_bytes(site: int, roster: Sequence[int]) -> int:
+    """Returns the size of a site's Ciphertexts for this roster."""
+    return _VERSION + _ciphertexts(site, roster)
+
+
+def table_bytes(sites: Sequence[int], roster: Sequence[int]) -> int:
+    """Returns the size of the CiphertextTable of these sites of the roster."""
+    entries = sum(_ciphertexts(site, roster) for site in sites)
+    return message_size("CiphertextTable", array_size(len(sites)) + entries)
 
 
 def prekeys_bytes(site: int, round_number: int, roster: int) -> int:
@@ -67,7 +79,15 @@ def opening_bytes(site: int, round_number: int, *, members: int, survivors: int)
     )
 
 
-# -- A round --------------------------------------------------------------------------
+# -- A session and a round -------------------------------------------------------------
+
+
+def setup_bytes(job: SumJob, site: int, sites: Sequence[int]) -> tuple[int, int]:
+    """Returns the bytes up and down at a site before its prekeys, where all these sites join."""
+    up, down = hello_bytes(job, site), roster_bytes(job, sites)
+    if not job.post_quantum:
+        return up, down
+    return up + ciphertexts_bytes(site, sites), down + table_bytes(sites, sites)
 
 
 @final
@@ -105,7 +125,8 @@ def largest_message(job: SumJob) -> int:
     """Returns a size that no message of this job exceeds: the limit for `wire.decode`."""
     sites, last = len(job.identities), len(job.identities) - 1
     return max(
-        roster_bytes(range(sites)),
+        roster_bytes(job, range(sites)),
+        table_bytes(range(sites), range(sites)) if job.post_quantum else 0,
         upload_bytes(job, last, _LAST_ROUND, prekeys_of=sites),
         opening_bytes(last, _LAST_ROUND, members=sites, survivors=sites),
     )
@@ -114,8 +135,15 @@ def largest_message(job: SumJob) -> int:
 # -- Parts ----------------------------------------------------------------------------
 
 
-def _hello(site: int) -> int:
-    return struct_size("Hello", integer_size(site), binary_size(KEY_BYTES), binary_size(_SIGNATURE))
+def _hello(job: SumJob, site: int) -> int:
+    key = KEY_BYTES + ENCAPSULATION_KEY_BYTES * job.post_quantum
+    return struct_size("Hello", integer_size(site), binary_size(key), binary_size(_SIGNATURE))
+
+
+def _ciphertexts(site: int, roster: Sequence[int]) -> int:
+    table = CIPHERTEXT_BYTES * sum(site < peer for peer in roster)
+    signature = binary_size(_SIGNATURE)
+    return struct_size("Ciphertexts", integer_size(site), binary_size(table), signature)
 
 
 def _prekeys(site: int, round_number: int, roster: int) -> int:
