@@ -30,7 +30,7 @@ pytest.importorskip("nvflare")
 
 from consilium.adapters.nvflare.submission import train_there
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(170)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
 
 NAMES = ("a", "b", "c")
 ARM = "federated-dp"
@@ -65,7 +65,7 @@ class Machines:
 
     def coordinate(self) -> None:
         kit = str(self.kit("coordinator"))
-        self.start("coordinator", "coordinator", "serve", kit, "--quorum-seconds", "4")
+        self.start("coordinator", "coordinator", "serve", kit, "--quorum-seconds", "8")
 
     def join(self, name: str) -> None:
         self.start(name, "site", "join", str(self.kit(name)), *FREELY)
@@ -98,7 +98,7 @@ def environment(name: str) -> dict[str, str]:
     return {**os.environ, **own}
 
 
-def until(there: Callable[[], bool], seconds: float = 60.0) -> None:
+def until(there: Callable[[], bool], seconds: float = 150.0) -> None:
     """Waits."""
     deadline = time.monotonic() + seconds
     while not there():
