@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from consilium.dp import layer_rules
 from consilium.dp.bookkeeping import booked, records_at_once
 from consilium.dp.clip_kinds import Clip
 from consilium.dp.clipping import PatientBatch, add_patients, clipped_sum, why_not_booked
@@ -230,6 +231,21 @@ def layer_model(name: str) -> tuple[nn.Module, tuple[int, ...]]:
 def test_a_layer_is_that_of_a_loop(name: str, method: Method | None) -> None:
     model, shape = layer_model(name)
     batch = batch_of(COUNTS, shape)
+    budget = Budget(records=64, method=method)
+
+    assert is_booked(model, batch, budget)
+    assert_exact(found_by(model, batch, budget), loop(model, batch))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients_made_two_at_a_time_are_those_of_a_loop(
+    name: str, method: Method | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layer_rules, "_MOST_AT_ONCE", 2)
+    monkeypatch.setattr(layer_rules, "_FEW_BYTES", 1)
+    model, shape = layer_model(name)
+    batch = batch_of([1] * 5, shape)
     budget = Budget(records=64, method=method)
 
     assert is_booked(model, batch, budget)

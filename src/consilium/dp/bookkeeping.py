@@ -4,8 +4,8 @@
 The backward pass makes no weight gradient of the whole batch. For each layer it enters every
 patient's part of the squared norm, in the cheapest of three forms (`book`); when all parts
 are in, each layer adds its patients up with their clip factors. How many patients share a
-microbatch follows from the largest map of one record, found by a pass without data: maps
-that leave the cache, or fresh pages for each of them, cost more than the passes they save.
+microbatch follows from the largest map of one record, found by a pass without data: fewer
+microbatches are faster, and hold more.
 
 Not here: patients whose gradient overflows, and models with parts that have no rule. The
 caller gives those to `per_patient`.
@@ -39,15 +39,16 @@ def booked(objective: Objective, chunk: Chunk, sums: Sums, *, clip: Clip, budget
     """
     trained = objective.trained()
     book = NormBook(trained, len(chunk.labels), budget)
+    router = Router(book)
     with torch.enable_grad():
-        with Router(book):
+        with router:
             losses = vmap(objective)(chunk.inputs, chunk.labels, chunk.weights)
         if losses.requires_grad:
             wanted = [book.anchor, *trained]
             _, *left = torch.autograd.grad(losses.sum(), wanted, allow_unused=True)
             for parameter, gradient in zip(trained, left, strict=True):
                 if gradient is not None:
-                    raise Unrouted(f"{book.named(parameter)} is used by {book.user(parameter)}")
+                    raise Unrouted(f"{book.named(parameter)} is used by {router.user(parameter)}")
     with torch.no_grad():
         return book.settle(sums, clip, chunk.present)
 

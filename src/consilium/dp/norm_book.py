@@ -46,7 +46,7 @@ class Budget:
     """How a microbatch may be computed.
 
     Attributes:
-        map_bytes: Of the largest map of a microbatch; what is larger leaves the cache.
+        map_bytes: Of the largest map of a microbatch, and of the Gram matrices of one layer.
         gradient_bytes: Of the patients' gradients that are held at once.
         records: At most so many in a microbatch; None leaves it to `map_bytes`.
         method: For every layer, or None: the cheapest for each.
@@ -77,32 +77,26 @@ class NormBook:
         self._late: dict[Tensor, Callable[[Tensor], Tensor]] = {}
         self._sources: dict[Tensor, tuple[Tensor, ...]] = {}
         self._again: list[_Again] = []
-        self._suspects: dict[Tensor, str] = {}
 
     def holds(self, value: Tensor) -> bool:
         """Whether a value is a trained parameter, or known to be made of some."""
         return value in self.names or value in self._sources
 
+    def behind(self, value: Tensor) -> tuple[Tensor, ...]:
+        """Returns the parameters that a value is made of: itself, if it is one."""
+        return self._sources.get(value) or (value,)
+
     def named(self, value: Tensor) -> str:
         """Returns which parameter a value is, or is made of, for a message."""
-        return f"parameter {self.names[self._behind(value)[0]]!r}"
+        return f"parameter {self.names[self.behind(value)[0]]!r}"
 
     def note(self, made: Tensor, of: Iterable[Tensor]) -> None:
         """Notes in the forward pass that a value is made of parameters, and of nothing else."""
-        self._sources[made] = tuple(dict.fromkeys(one for part in of for one in self._behind(part)))
-
-    def suspect(self, values: Iterable[Tensor], function: str) -> None:
-        """Notes that a function without a rule was given parameters along with patients."""
-        for value in values:
-            self._suspects.update(dict.fromkeys(self._behind(value), function))
-
-    def user(self, parameter: Tensor) -> str:
-        """Returns which function without a rule used a parameter, for a message."""
-        return self._suspects.get(parameter, "what has no rule")
+        self._sources[made] = tuple(dict.fromkeys(one for part in of for one in self.behind(part)))
 
     def announce(self, weight: Tensor) -> None:
         """Notes in the forward pass that a layer uses a trained parameter, or one made of it."""
-        for parameter in self._behind(weight):
+        for parameter in self.behind(weight):
             self._uses[parameter] += 1
 
     def store(self, weight: Tensor, gradients: Iterable[Tensor]) -> None:
@@ -174,9 +168,6 @@ class NormBook:
         return (summed + epsilon * doubt).sqrt() + epsilon * doubt.sqrt()
 
     # -- Weights that are made of parameters
-
-    def _behind(self, value: Tensor) -> tuple[Tensor, ...]:
-        return self._sources.get(value) or (value,)
 
     def _by_parameter(self, weight: Tensor, gradients: Tensor) -> dict[Tensor, Tensor]:
         sources = self._sources.get(weight)

@@ -254,6 +254,11 @@ class Router(TorchFunctionMode):
     def __init__(self, book: NormBook) -> None:
         super().__init__()
         self._book = book
+        self._suspects: dict[Tensor, str] = {}
+
+    def user(self, parameter: Tensor) -> str:
+        """Returns which function without a rule used a parameter, for a message."""
+        return self._suspects.get(parameter, "what has no rule")
 
     def __torch_function__(
         self,
@@ -324,7 +329,8 @@ class Router(TorchFunctionMode):
         gradient for the parameter shows in the end.
         """
         if any(_is_of_patients(value) for value in values):
-            self._book.suspect(used, getattr(func, "__name__", str(func)))
+            name = getattr(func, "__name__", str(func))
+            self._suspects.update((one, name) for part in used for one in self._book.behind(part))
             return result
         for part in result if isinstance(result, list | tuple) else [result]:
             if isinstance(part, Tensor) and part.requires_grad:
