@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -34,6 +35,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
 
 NAMES = ("a", "b", "c")
 ARM = "federated-dp"
+ROUNDS = 200  # enough for a site to come back
 THREE = {"sites.count": "3", "sites.colluders": "0", "training.rounds": "4"}
 MAIN = "from consilium.cli.app import main; main()"
 HERE = Path(__file__).parent
@@ -79,6 +81,12 @@ class Machines:
             one.kill()
         psutil.wait_procs(family, timeout=10)
         process.wait()
+
+    def kill_job(self, name: str) -> None:
+        """Ends only the process that takes part in the run."""
+        for one in psutil.Process(self.running[name].pid).children(recursive=True):
+            if "worker_process" in " ".join(one.cmdline()):
+                one.kill()
 
     def said(self, name: str, words: str) -> bool:
         return words in (self.folder / f"{name}.log").read_text(errors="replace")
@@ -153,6 +161,20 @@ def train(
     return run, train_there(run, machines.kit("researcher"), watch)
 
 
+@dataclass
+class Once:
+    """Does something as soon as a round is done."""
+
+    round: int
+    act: Callable[[], None]
+    done: bool = False
+
+    def __call__(self, seen: Mapping[str, object]) -> None:
+        if not self.done and int(str(seen.get("round", 0))) >= self.round:
+            self.done = True
+            self.act()
+
+
 # -- The same as on one machine -------------------------------------------------------
 
 
@@ -172,12 +194,31 @@ def test_a_federation_trains_the_model_of_one_machine(machines: Machines, tmp_pa
 # -- A site that is killed, and comes back --------------------------------------------
 
 
-def test_a_site_that_is_killed_does_not_end_the_run(machines: Machines, tmp_path: Path) -> None:
-    def kill_in_the_middle(seen: Mapping[str, object]) -> None:
-        if "c" in machines.running and int(str(seen.get("round", 0))) >= 3:
-            machines.kill("c")
+def test_a_site_that_is_killed_takes_part_again_in_the_same_run(
+    machines: Machines, tmp_path: Path
+) -> None:
+    """Its job's process dies in one run; all of its processes in the other."""
+    for number, kill in enumerate((machines.kill_job, machines.kill)):
+        at_once = Once(3, partial(kill, "c"))
 
-    run, result = train(machines, tmp_path, 40, kill_in_the_middle)
+        def watch(seen: Mapping[str, object], at_once: Once = at_once) -> None:
+            at_once(seen)
+            if "c" not in machines.running:
+                machines.join("c")
+
+        run, result = train(machines, tmp_path / str(number), ROUNDS, watch)
+
+        charged = machines.rounds("c", run)
+        assert at_once.done
+        assert result.attempts == ROUNDS
+        assert machines.rounds("a", run) == machines.rounds("b", run) == [*range(1, ROUNDS + 1)]
+        assert charged == sorted(set(charged))
+        assert charged[-1] == ROUNDS  # it took part again
+        assert result.sites[2].charges == len(charged)
+
+
+def test_a_site_that_stays_away_does_not_end_the_run(machines: Machines, tmp_path: Path) -> None:
+    run, result = train(machines, tmp_path, 40, Once(3, partial(machines.kill, "c")))
 
     charged = machines.rounds("c", run)
     assert result.attempts == 40
@@ -187,7 +228,9 @@ def test_a_site_that_is_killed_does_not_end_the_run(machines: Machines, tmp_path
     assert result.sites[2].charges == 40  # it is away: the most that it can have paid
 
 
-def test_a_site_that_comes_back_takes_part_again(machines: Machines, tmp_path: Path) -> None:
+def test_a_site_that_comes_back_takes_part_in_the_next_run(
+    machines: Machines, tmp_path: Path
+) -> None:
     (machines.folder / "c.log").write_bytes(b"")
     machines.join("c")
     until(lambda: machines.said("c", "Successfully registered"))

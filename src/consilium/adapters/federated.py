@@ -4,7 +4,8 @@
 A run's folder holds `roll.bin` (who takes part), the checkpoint, and at the end the model and
 the result. A run that is asked for again goes on from there: with the same roll, from the
 last checkpoint, after the last round that any site's ledger shows. A site that is away then
-does not hold it up, as long as the threshold answers.
+does not hold it up, as long as the threshold answers. Two coordinators on one folder by mistake:
+the second is refused.
 """
 
 import logging
@@ -19,6 +20,7 @@ from consilium.adapters.checkpoints import NAME, load_progress, write_whole
 from consilium.adapters.concurrent import run_concurrent
 from consilium.adapters.coordinator_runner import CoordinatorRunner, resumed
 from consilium.adapters.dataset import Dataset, make_ready, read_dataset
+from consilium.adapters.holding import hold
 from consilium.adapters.measures import Traffic
 from consilium.adapters.stage import (
     Observer,
@@ -66,11 +68,11 @@ class Line(Protocol):
         ...
 
     def join(self, roll: bytes) -> list[bytes]:
-        """Returns the site's first messages."""
+        """Returns the site's first messages of a new session."""
         ...
 
     def handle(self, data: bytes) -> list[bytes]:
-        """Returns the site's answers."""
+        """Returns the site's answers; `NotJoined` is raised for a process without a session."""
         ...
 
 
@@ -101,11 +103,15 @@ def conduct(call: Call, run: Run, lines: Sequence[Line], conditions: Conditions)
 
     Raises:
         RoundAborted: Too few sites enrol or answer.
+        ConfigError: Another process conducts this run.
         ConsiliumError: What the parties refuse.
     """
-    if (before := finished_before(run)) is not None:
-        return before
     run.folder.mkdir(parents=True, exist_ok=True)
+    with hold(run.folder, "run"):
+        return finished_before(run) or _conduct(call, run, lines, conditions)
+
+
+def _conduct(call: Call, run: Run, lines: Sequence[Line], conditions: Conditions) -> RunResult:
     present = _enrol_all(lines)
     roll = _roll(call, run, {name: said for name, (said, _) in present.items()})
     stage, enrolled = _stage(call, run, roll)

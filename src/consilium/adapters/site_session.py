@@ -21,7 +21,7 @@ from consilium.adapters.ledger_file import FileLedger, count_charges, last_charg
 from consilium.adapters.randomness import Source, operating_system
 from consilium.adapters.site_folder import SiteFolder, SiteSettings
 from consilium.adapters.site_runner import SiteParts, SiteRunner
-from consilium.errors import ConfigError, OutOfTurn
+from consilium.errors import ConfigError, NotJoined
 from consilium.federation.arms import ARMS
 from consilium.federation.enrolment import (
     LARGEST,
@@ -88,42 +88,50 @@ class SiteSession:
             ConsiliumError: Its records cannot be used.
         """
         with self._turn:
-            if self._enrolled is None:
-                self._folder.check_approved(self._call)
-                self._enrolled = self._read()
+            said = self._admitted().said
             ledger = self._folder.ledger(self._call.run)
             standing = Standing(count_charges(ledger), last_charged(ledger))
-            return [wire.encode(self._enrolled.said), wire.encode(standing)]
+            return [wire.encode(said), wire.encode(standing)]
 
     def join(self, roll: bytes) -> list[bytes]:
-        """Returns this site's first messages among the sites of `roll`.
+        """Returns this site's first messages among the sites of `roll`; joining again is allowed.
+
+        Every joining begins a session: the keys of the one before are gone, and rounds that the
+        ledger has are refused.
 
         Raises:
-            AccessDenied: The steward did not compare this roster.
+            AccessDenied: The steward did not approve this, or did not compare this roster.
             ConsiliumError: The roll breaks a rule, or nothing can be promised.
-            OutOfTurn: It has not enrolled, or has joined before.
         """
         with self._turn:
-            if self._enrolled is None or self._runner is not None:
-                raise OutOfTurn("a roll came twice, or before this site enrolled; nothing was said")
-            self._runner = self._join(self._enrolled, roll)
+            enrolled = self._admitted()
+            self._stack.close()
+            self._runner = None
+            self._runner = self._join(enrolled, roll)
             return self._runner.start()
 
     def handle(self, message: bytes) -> list[bytes]:
         """Returns this site's answers to one message of the coordinator.
 
         Raises:
+            NotJoined: This process knows no roll yet.
             ProtocolError: The message breaks a rule.
             BudgetExceeded: The answer is not paid for.
         """
         with self._turn:
             if self._runner is None:
-                raise OutOfTurn("a message came before the roll; nothing was said")
+                raise NotJoined("a message came before the roll; nothing was said")
             return self._runner.handle(message)
 
     def close(self) -> None:
         """Closes the ledger."""
         self._stack.close()
+
+    def _admitted(self) -> _Enrolled:
+        if self._enrolled is None:
+            self._folder.check_approved(self._call)
+            self._enrolled = self._read()
+        return self._enrolled
 
     def _read(self) -> _Enrolled:
         settings, call = self._folder.settings(), self._call

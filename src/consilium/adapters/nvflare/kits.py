@@ -69,8 +69,7 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         data_folder: Where the validation and test records lie.
         quorum_seconds: How long a phase waits for sites that are missing.
         join_seconds: How long a run waits for sites' processes at its start.
-        lost_seconds: After which an unanswered request counts as lost; the end of a run may wait
-            as long for a request to a site that was killed.
+        lost_seconds: How long an answer may take, computing included; then the site is lost.
     """
 
     data_folder: str | None = None
