@@ -11,6 +11,9 @@ import typer
 from consilium.errors import ConfigError
 
 Kit: TypeAlias = Annotated[Path, typer.Argument(help="A start-up kit's folder.", metavar="KIT")]
+Folder: TypeAlias = Annotated[
+    Path, typer.Argument(help="What init made; it holds the authority.", metavar="FOLDER")
+]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Records: TypeAlias = Annotated[
     Path | None, typer.Option("--data", help="Folder of this machine's own records.", metavar="DIR")
@@ -86,6 +89,47 @@ def init(
         driver=driver,
     )
     operations.init(says, out or Path(name), as_json=json)
+
+
+@federation.command()
+def renew(
+    folder: Folder,
+    party: Annotated[
+        list[str] | None, typer.Option(help="Whose; repeat for more. Default everybody's.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Makes new certificates and TLS keys of the same authority; nothing else changes.
+
+    Example: consilium federation renew chest --party charite
+    """
+    _operations().renew(folder, tuple(party or ()), as_json=json)
+
+
+@federation.command()
+def add(
+    folder: Folder,
+    name: Annotated[str, typer.Argument(help="Of the new site.", metavar="SITE")],
+    json: Json = False,
+) -> None:
+    """Makes the kit of one more site, and what the others must know of it.
+
+    Example: consilium federation add chest ukhd
+    """
+    _operations().add(folder, name, as_json=json)
+
+
+@federation.command()
+def remove(
+    folder: Folder,
+    name: Annotated[str, typer.Argument(help="Of the site that leaves.", metavar="SITE")],
+    json: Json = False,
+) -> None:
+    """Shuts a site out: the coordinator refuses its certificate once it has this change.
+
+    Example: consilium federation remove chest lmu
+    """
+    _operations().remove(folder, name, as_json=json)
 
 
 @coordinator.command("serve")

@@ -9,7 +9,7 @@ import typer
 
 from consilium.adapters.logs import Format
 from consilium.adapters.metrics import check_free
-from consilium.adapters.nvflare import kits, lock
+from consilium.adapters.nvflare import kits, lock, members
 from consilium.adapters.nvflare.doctor import Finding, examine
 from consilium.adapters.site_folder import SiteFolder, SiteSettings
 from consilium.errors import ConfigError
@@ -31,6 +31,31 @@ def init(federation: kits.Federation, out: Path, *, as_json: bool) -> None:
     typer.echo(f"Move each to its machine by a safe way and delete it here. {out}/authority makes")
     typer.echo("new members: keep it offline.")
     typer.echo(f"Next:   consilium coordinator serve {out}/kits/{kits.COORDINATOR}")
+
+
+def renew(folder: Path, parties: tuple[str, ...], *, as_json: bool) -> None:
+    """Makes new certificates."""
+    _show_changes(members.renew(folder, parties), as_json=as_json)
+
+
+def add(folder: Path, site: str, *, as_json: bool) -> None:
+    """Makes one more site."""
+    _show_changes(members.add(folder, site), as_json=as_json)
+
+
+def remove(folder: Path, site: str, *, as_json: bool) -> None:
+    """Shuts a site out."""
+    _show_changes(members.remove(folder, site), as_json=as_json)
+
+
+def _show_changes(made: list[Path], *, as_json: bool) -> None:
+    if as_json:
+        _print({"changes": made})
+        return
+    for one in made:
+        typer.echo(f"  {one}")
+    typer.echo("Move each to its party by a safe way, stop the party, copy it over the kit,")
+    typer.echo(f"start the party again, and delete it here: cp -r {made[-1].name}/. KIT/")
 
 
 def watching(host: str, port: int, log_format: Format) -> kits.Watching:
