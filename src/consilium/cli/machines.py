@@ -189,7 +189,9 @@ def join(
 
 @site.command()
 def doctor(kit: Kit, data: Records = None, json: Json = False) -> None:
-    """Checks clock, certificate, disk, name, port, TLS and records, each with how to mend it.
+    """Checks certificate, disk, ledger, records, GPU, name, proxy, port, TLS and clock.
+
+    Each finding says how to mend it; SOON is well today.
 
     Example: consilium site doctor kits/charite --data /srv/hospital
     """

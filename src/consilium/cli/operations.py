@@ -10,7 +10,8 @@ import typer
 from consilium.adapters.logs import Format
 from consilium.adapters.metrics import check_free
 from consilium.adapters.nvflare import kits, lock, members
-from consilium.adapters.nvflare.doctor import Finding, examine
+from consilium.adapters.nvflare.doctor import examine
+from consilium.adapters.nvflare.finding import Finding
 from consilium.adapters.site_folder import SiteFolder, SiteSettings
 from consilium.errors import ConfigError
 from consilium.federation.enrolment import roster_fingerprint
@@ -145,8 +146,9 @@ def trust(kit: Path, fingerprint: str | None, *, as_json: bool) -> None:
 
 def _show(findings: list[Finding]) -> None:
     for one in findings:
-        typer.echo(f"{'well' if one.well else 'MEND'}  {one.check}: {one.found}", err=True)
-        if not one.well:
+        word = "MEND" if not one.well else "SOON" if one.mend else "well"
+        typer.echo(f"{word}  {one.check}: {one.found}", err=True)
+        if one.mend:
             typer.echo(f"      {one.mend}", err=True)
 
 

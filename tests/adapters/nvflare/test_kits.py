@@ -12,7 +12,7 @@ from consilium.errors import ConfigError, RemoteProtocolError
 
 pytest.importorskip("nvflare")
 
-from consilium.adapters.nvflare import doctor, kits
+from consilium.adapters.nvflare import kits
 from consilium.adapters.nvflare.envelope import Reply, seal, unseal
 
 CHEST = kits.Federation(name="chest", role="authority", sites=("a", "b"), host="localhost", port=1)
@@ -148,39 +148,6 @@ def test_a_coordinator_that_was_not_served_says_how(made: Path) -> None:
     kits.settle_coordinator(kit(made, "coordinator"), settings)
 
     assert kits.coordinator_settings(kit(made, "coordinator")) == settings
-
-
-# -- The doctor -----------------------------------------------------------------------
-
-
-def findings(made: Path, host: str, data: Path | None = None) -> dict[str, doctor.Finding]:
-    says = replace(kits.federation_of(kit(made, "a")), host=host)
-    return {one.check: one for one in doctor.examine(kit(made, "a"), says, data)}
-
-
-def test_a_machine_without_a_coordinator_is_told_what_to_mend(made: Path) -> None:
-    found = findings(made, "localhost")
-
-    assert {check for check, one in found.items() if not one.well} == {"port", "mutual TLS"}
-    assert "start the coordinator" in found["port"].mend
-    assert all(bool(one.mend) != one.well for one in found.values())
-
-
-def test_a_name_that_nobody_knows_is_found(made: Path) -> None:
-    assert "DNS" in findings(made, "coordinator.invalid")["name"].mend
-
-
-def test_records_that_are_not_there_are_found(made: Path) -> None:
-    assert not findings(made, "localhost", made / "absent")["records"].well
-
-
-def test_a_kit_without_its_certificate_is_found(made: Path, tmp_path: Path) -> None:
-    (tmp_path / "consilium").mkdir()
-    says = kits.federation_of(kit(made, "a"))
-
-    first = doctor.examine(tmp_path, says, None)[0]
-
-    assert (first.well, first.mend) == (False, "copy the whole kit anew")
 
 
 # -- Envelopes ------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, final
 
+import msgspec
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_component import FLComponent
 from nvflare.apis.fl_context import FLContext
@@ -23,12 +24,13 @@ from nvflare.fuel.f3.message import Message
 
 from consilium.adapters.health import FILE
 from consilium.adapters.metrics import Party, serve_metrics
+from consilium.adapters.nvflare.certificates import MOST_SKEW
 from consilium.adapters.nvflare.kits import COORDINATOR
 from consilium.adapters.nvflare.lock import keep_lock_here
 
-MOST_SKEW: Final = 60.0  # seconds
 _CHANNEL: Final = "consilium"
 _CLOCK: Final = "clock"
+_NOTE: Final = "clock.json"  # in the kit: the skew that was measured last
 _PATIENCE: Final = 10.0  # seconds
 logger: Final = logging.getLogger("consilium.adapters.nvflare")
 
@@ -39,7 +41,7 @@ class Keeper(FLComponent):
 
     def __init__(self, kit: str, role: str, sites: list[str], host: str, port: int) -> None:
         super().__init__()
-        self._health = Path(kit) / "consilium" / FILE
+        self._kit = Path(kit)
         self._role, self._sites = role, frozenset(sites)
         self._address = (host, port)
         self._skew: float | None = None
@@ -50,12 +52,13 @@ class Keeper(FLComponent):
             return
         keep_lock_here()
         engine = fl_ctx.get_engine()
-        party = Party(health=self._health, clock_skew=lambda: self._skew)
+        party = Party(health=self._kit / "consilium" / FILE, clock_skew=lambda: self._skew)
         if self._role == COORDINATOR:
             engine.get_cell().register_request_cb(channel=_CHANNEL, topic=_CLOCK, cb=_tell_time)
             party = replace(party, sites_alive=lambda: self._alive(engine), sites=len(self._sites))
         else:
             self._skew = measure_skew(engine.get_cell())
+            note_skew(self._kit, self._skew)
         host, port = self._address
         if port:
             serve_metrics(party, host, port)
@@ -99,3 +102,20 @@ def measure_skew(cell: Cell) -> float | None:
             MOST_SKEW,
         )
     return skew
+
+
+def note_skew(kit: Path, skew: float | None) -> None:
+    """Keeps what was measured for the doctor, who has no such connection."""
+    path = kit / "consilium" / _NOTE
+    if skew is None:
+        path.unlink(missing_ok=True)
+    else:
+        path.write_bytes(msgspec.json.encode(skew))
+
+
+def last_skew(kit: Path) -> float | None:
+    """Returns what was measured when the site of `kit` joined last, None where nothing was."""
+    try:
+        return msgspec.json.decode((kit / "consilium" / _NOTE).read_bytes(), type=float)
+    except (OSError, msgspec.MsgspecError):
+        return None
