@@ -6,6 +6,7 @@ Like `test_nvflare`, one federation for all tests of this file, in their order.
 
 import base64
 import json
+import shutil
 import subprocess
 import sys
 import urllib.request
@@ -35,6 +36,7 @@ from consilium.adapters.nvflare.submission import train_there
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
 
 PARTIES = ("coordinator", *NAMES)
+REGISTERED = "Successfully registered"
 PATIENT = "Erika-Mustermann"
 OWN = {**THREE, "data.source": "own.npz", "dp.delta": "1e-3", "dp.expected_batch": "20"}
 FREELY = ("--approve-every-project", "--trust-first-roster")
@@ -65,6 +67,15 @@ def write_records(folder: Path) -> None:
     np.savez(folder / "own.npz", allow_pickle=False, **arrays)
 
 
+def start(made: Machines, name: str, ports: dict[str, int]) -> None:
+    """Starts a party that can be watched."""
+    serve = ("coordinator", "serve") if name == "coordinator" else ("site", "join")
+    freely = () if name == "coordinator" else FREELY
+    watched = ("--metrics-port", str(ports[name]), "--log-format", "json")
+    data = ("--data", str(made.folder / "records"))
+    made.start(name, *serve, str(made.kit(name)), *data, *freely, *watched)
+
+
 @pytest.fixture(scope="module")
 def machines(tmp_path_factory: pytest.TempPathFactory, ports: dict[str, int]) -> Iterator[Machines]:
     folder, port = tmp_path_factory.mktemp("watched") / "chest", free_port()
@@ -72,15 +83,12 @@ def machines(tmp_path_factory: pytest.TempPathFactory, ports: dict[str, int]) ->
     assert command("federation", "init", *words).returncode == 0
     made = Machines(folder)
     write_records(folder / "records")
-    data = ("--data", str(folder / "records"))
-    watched = {name: ("--metrics-port", str(ports[name]), "--log-format", "json") for name in ports}
     try:
-        kit = str(made.kit("coordinator"))
-        made.start("coordinator", "coordinator", "serve", kit, *data, *watched["coordinator"])
+        start(made, "coordinator", ports)
         until(lambda: listens(port))
         for name in NAMES:
-            made.start(name, "site", "join", str(made.kit(name)), *data, *FREELY, *watched[name])
-        until(lambda: all(made.said(name, "Successfully registered") for name in NAMES))
+            start(made, name, ports)
+        until(lambda: all(made.said(name, REGISTERED) for name in NAMES))
         yield made
     finally:
         for name in list(made.running):
@@ -215,3 +223,43 @@ def test_a_party_that_is_started_twice_is_refused(machines: Machines) -> None:
         assert found.returncode == 2
         pid = machines.running[name].pid
         assert f"kit {name} is already served by process {pid}" in found.stderr
+
+
+# -- New certificates, and a site that is shut out ------------------------------------
+
+
+def copy_over(machines: Machines) -> None:
+    """Does what the commands tell the parties to do."""
+    for change in (machines.folder / "changes").iterdir():
+        shutil.copytree(change, machines.kit(change.name), dirs_exist_ok=True)
+
+
+@pytest.mark.slow
+def test_a_run_goes_with_new_certificates_and_without_a_removed_site(
+    machines: Machines, ports: dict[str, int], tmp_path: Path
+) -> None:
+    own = {path: path.read_bytes() for path in machines.folder.glob("kits/*/consilium/*/*.jsonl")}
+    keys = {path: path.read_bytes() for path in machines.folder.glob("kits/*/startup/*.key")}
+    for name in list(machines.running):
+        machines.kill(name)
+        (machines.folder / f"{name}.log").write_bytes(b"")
+    assert command("federation", "renew", str(machines.folder)).returncode == 0
+    copy_over(machines)
+    assert command("federation", "remove", str(machines.folder), "c").returncode == 0
+    copy_over(machines)
+
+    start(machines, "coordinator", ports)
+    until(lambda: machines.said("coordinator", "Server started"))
+    for name in NAMES:
+        start(machines, name, ports)
+    until(lambda: machines.said("a", REGISTERED) and machines.said("b", REGISTERED))
+    two = {**OWN, "sites.count": "2", "training.rounds": "2"}
+    run = make_run(tmp_path / "there", ARM, two)
+    result = train_there(run, machines.kit("researcher"), lambda _seen: None)
+
+    assert (result.rounds, [site.name for site in result.sites]) == (2, ["a", "b"])
+    assert machines.said("coordinator", "Reject disabled client registration: c")
+    assert not machines.said("c", REGISTERED)
+    assert numbers(ports["coordinator"])["sites_expected", ""] == 2
+    assert all(path.read_bytes() == before for path, before in own.items())
+    assert not any(path.read_bytes() == before for path, before in keys.items())
