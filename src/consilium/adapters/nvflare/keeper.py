@@ -48,9 +48,10 @@ class Keeper(FLComponent):
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Starts with the party's process."""
+        if event_type == EventType.SYSTEM_BOOTSTRAP:
+            keep_lock_here()  # before anything is started
         if event_type != EventType.SYSTEM_START:
             return
-        keep_lock_here()
         engine = fl_ctx.get_engine()
         party = Party(health=self._kit / "consilium" / FILE, clock_skew=lambda: self._skew)
         if self._role == COORDINATOR:
