@@ -22,6 +22,7 @@ from consilium.adapters.coordinator_runner import CoordinatorRunner, resumed
 from consilium.adapters.dataset import Dataset, make_ready, read_dataset
 from consilium.adapters.holding import hold
 from consilium.adapters.measures import Traffic
+from consilium.adapters.metering import Meter, Unmetered
 from consilium.adapters.stage import (
     Observer,
     Played,
@@ -85,11 +86,13 @@ class Conditions:
         quorum_seconds: How long a phase waits for sites that are missing.
         stopped: Says whether somebody ended the run from outside.
         observer: Who watches.
+        meter: Who counts.
     """
 
     quorum_seconds: float
     stopped: Callable[[], bool]
     observer: Observer
+    meter: Meter = field(default_factory=Unmetered)
 
 
 def conduct(call: Call, run: Run, lines: Sequence[Line], conditions: Conditions) -> RunResult:
@@ -229,7 +232,7 @@ def _play(stage: Stage, sites: Sequence[_End], last_round: int, conditions: Cond
     began = time.monotonic()
     progress = resumed(_first_progress(stage), last_round)
     conditions.observer.begins(stage.setup, stage.run.seed, progress)
-    hooks = make_hooks(stage, conditions.observer)
+    hooks = make_hooks(stage, conditions.observer, conditions.meter)
     coordinator = CoordinatorRunner(stage.setup.for_coordinator(), progress, hooks)
     finished = run_concurrent(
         coordinator,

@@ -5,11 +5,12 @@ Every engine uses this one driver at its sites. It has no rule of its own. Masks
 are expanded on other threads while the model computes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, final
 
 from consilium import wire
 from consilium.adapters.masking import MaskExpander
+from consilium.adapters.metering import Meter, Unmetered
 from consilium.adapters.randomness import Source, encapsulate, operating_system
 from consilium.federation.contribution import Trainee, contribute
 from consilium.federation.ledger import Ledger
@@ -50,6 +51,7 @@ class SiteParts:
     source: Source = operating_system
     encapsulator: Encapsulator = encapsulate
     mask_threads: int = 1
+    meter: Meter = field(default_factory=Unmetered)
 
 
 @final
@@ -77,27 +79,35 @@ class SiteRunner:
         """
         message = wire.decode(data, FROM_COORDINATOR, limit=self._limit)
         parts = self._parts
+        parts.meter.passed("in", type(message).__name__, len(data))
         return self._run(Received(message, parts.source(), parts.encapsulator))
 
     def _run(self, event: Event) -> list[bytes]:
+        self._parts.meter.enters("sealing")
         self._state, commands = step(self._state, event)
         said: list[bytes] = []
         for command in commands:
             said += self._obey(command)
+        self._parts.meter.enters("waiting")
         return said
 
     def _obey(self, command: Command) -> list[bytes]:
         match command:
             case Tell(message):
-                return [wire.encode(message)]
+                data = wire.encode(message)
+                self._parts.meter.passed("out", type(message).__name__, len(data))
+                return [data]
             case Expand(keys, job):
                 self._masks.begin(keys, job)
                 return []
             case Compute(assignment):
+                self._parts.meter.enters("computing")
                 secret = self._parts.source()
                 vector = contribute(self._parts.trainee, self._parts.terms.work, assignment, secret)
                 return self._run(Computed(assignment.round, vector))
             case Pay(charge):
+                self._parts.meter.enters("paying")
                 receipt = self._parts.ledger.append(charge)
+                self._parts.meter.charged(charge.round, receipt.sequence)
                 mask = self._masks.take()
                 return self._run(Charged(charge.round, receipt, self._parts.source(), mask))

@@ -17,6 +17,7 @@ from typing import Final, final
 
 from consilium import wire
 from consilium.adapters.dataset import Dataset, Ready, make_ready, read_named
+from consilium.adapters.health import FILE, HealthFile
 from consilium.adapters.ledger_file import FileLedger, count_charges, last_charged
 from consilium.adapters.randomness import Source, operating_system
 from consilium.adapters.site_folder import SiteFolder, SiteSettings
@@ -76,6 +77,7 @@ class SiteSession:
 
     def __init__(self, kit: Path, call: Call, source: Source = operating_system) -> None:
         self._folder, self._call, self._source = SiteFolder(kit), call, source
+        self.health = HealthFile(self._folder.path / FILE)
         self._stack, self._turn = ExitStack(), threading.Lock()
         self._enrolled: _Enrolled | None = None
         self._runner: SiteRunner | None = None
@@ -126,6 +128,7 @@ class SiteSession:
     def close(self) -> None:
         """Closes the ledger."""
         self._stack.close()
+        self.health.ends("finished")
 
     def _admitted(self) -> _Enrolled:
         if self._enrolled is None:
@@ -165,7 +168,9 @@ class SiteSession:
             trainee=enrolled.ready.trainee(enrolled.part),
             ledger=ledger,
             source=self._source,
+            meter=self.health,
         )
+        self.health.expects(setup)
         return SiteRunner(parts)
 
 

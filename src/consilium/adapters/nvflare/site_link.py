@@ -24,6 +24,7 @@ from nvflare.apis.utils.reliable_message import ReliableMessage
 from nvflare.fuel.f3.cellnet.fqcn import FQCN
 from nvflare.private.fed.client.client_engine_executor_spec import ClientEngineExecutorSpec
 
+from consilium.adapters.logs import note_where
 from consilium.adapters.machine import keep_freed_memory, use_threads
 from consilium.adapters.nvflare.envelope import BODY, ENROL, JOIN, MESSAGE, Reply, seal
 from consilium.adapters.nvflare.kits import federation_of
@@ -55,7 +56,7 @@ class SiteLink(Executor):
                 (JOIN, lambda data: self._open(kit).join(data)),
                 (MESSAGE, lambda data: self._open(kit).handle(data)),
             ):
-                handler = partial(_answer, answer)
+                handler = partial(_answer, self._noting(answer))
                 ReliableMessage.register_request_handler(topic, handler, fl_ctx)
         elif event_type == EventType.END_RUN and self._session is not None:
             self._session.close()
@@ -70,9 +71,24 @@ class SiteLink(Executor):
         """Refuses: there are no tasks."""
         return make_reply(ReturnCode.TASK_UNKNOWN)
 
+    def _noting(self, answer: Callable[[bytes], list[bytes]]) -> Callable[[bytes], list[bytes]]:
+        """Returns `answer`, whose errors are counted."""
+
+        def noted(data: bytes) -> list[bytes]:
+            try:
+                return answer(data)
+            except Exception as error:
+                if self._session is not None:
+                    self._session.health.failed(error)
+                raise
+
+        return noted
+
     def _open(self, kit: Path) -> SiteSession:
         if self._session is None:
-            self._session = SiteSession(kit, make_call(*self._asked))
+            call = make_call(*self._asked)
+            note_where(run=call.run)
+            self._session = SiteSession(kit, call)
         return self._session
 
 
