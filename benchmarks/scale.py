@@ -61,9 +61,7 @@ def main() -> None:
         for name, length in LENGTHS.items()
     }
     for name, of_model in rows.items():
-        print(
-            f"\n{name}\nsites  site sum  coordinator sum  legs  in all, s  sent by it, MB"
-        )
+        print(f"\n{name}\nsites  site sum  coordinator sum  legs  in all, s  sent by it, MB")
         for n, site, server, travel in of_model:
             sent = n * LENGTHS[name] * DOWN / 1e6
             whole = site + server + travel

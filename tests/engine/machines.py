@@ -129,11 +129,11 @@ def command(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 @contextmanager
-def federation(folder: Path) -> Iterator[Machines]:
-    """A coordinator and three sites, connected."""
+def federation(folder: Path, *options: str) -> Iterator[Machines]:
+    """A coordinator and three sites, connected; the options are those of `federation init`."""
     port = free_port()
     made = command("federation", "init", "chest", "--sites", "a,b,c", "--port", str(port),
-                   "--out", str(folder))  # fmt: skip
+                   "--out", str(folder), *options)  # fmt: skip
     assert made.returncode == 0, made.stderr
     machines = Machines(folder)
     try:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.adapters.conftest import made_up_arrays, make_run, same_seeds
-from tests.engine.test_nvflare import (
+from tests.engine.machines import (
     ARM,
     MAIN,
     NAMES,
