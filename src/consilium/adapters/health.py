@@ -12,6 +12,7 @@ delays no round; at the end it is exact.
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -94,13 +95,17 @@ def error_kind(error: BaseException) -> str:
 
 @final
 class HealthFile:
-    """One run's health, kept in the file at `path`; a meter. One thread at a time."""
+    """One run's health, kept in the file at `path`; a meter.
+
+    An error may be noted from any thread; everything else comes from one at a time.
+    """
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
         self._path, self._clock = path, clock
         self._seconds: dict[Phase, float] = {}
         self._bytes: dict[str, int] = {}
         self._setup: Setup | None = None
+        self._turn = threading.Lock()
         self._priced_to, self._priced_at = 0, -_SHORT
         self._now, self._since = Health(process=os.getpid(), standing="running"), clock()
         self._write()
@@ -156,8 +161,9 @@ class HealthFile:
         return epsilon_after(self._setup, self._priced_to)
 
     def _say(self, **changes: object) -> None:
-        self._now = msgspec.structs.replace(self._now, **changes)
-        self._write()
+        with self._turn:
+            self._now = msgspec.structs.replace(self._now, **changes)
+            self._write()
 
     def _write(self) -> None:
         whole = msgspec.structs.replace(
