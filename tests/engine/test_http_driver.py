@@ -14,14 +14,20 @@ pytest.importorskip("nvflare")
 
 from tests.engine.machines import ARM, NAMES, THREE, federation, train
 
-pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.slow,
+    pytest.mark.timeout(400),
+    # NVFlare 2.9 calls aiohttp in an old way.
+    pytest.mark.filterwarnings("ignore:ssl_context is deprecated:DeprecationWarning"),
+]
 
 
 def test_websockets_carry_the_same_run(tmp_path: Path) -> None:
     with federation(tmp_path / "chest", "--driver", "http") as machines:
         there, many = train(machines, tmp_path, 4)
-        clocks = [machines.said(name, "clock: 0 s") for name in NAMES]
-        websockets = machines.said("coordinator", "https://")
+        clocks = [machines.said(name, "coordinator's, by its answer just now") for name in NAMES]
+        websockets = [machines.said(name, "server: http://localhost") for name in NAMES]
 
     here = make_run(tmp_path / "here", ARM, THREE)
     digits: Dataset = read_dataset(here.project.data, None)
@@ -30,4 +36,4 @@ def test_websockets_carry_the_same_run(tmp_path: Path) -> None:
     assert (there.folder / MODEL).read_bytes() == (here.folder / MODEL).read_bytes()
     assert many.traffic == one.traffic
     assert all(clocks)
-    assert websockets
+    assert all(websockets)
