@@ -188,7 +188,20 @@ def test_two_of_one_federation_believe_each_other(kit: Path, server: Path) -> No
         found = findings(kit, port=port)
 
     assert all(one.well for one in found.values())
-    assert found["mutual TLS"].found == "TLSv1.3, certified by this federation"
+    assert found["mutual TLS"].found.startswith("TLSv1.3, the coordinator is certified by this")
+    assert found["mutual TLS"].mend == ""
+
+
+def test_a_coordinators_certificate_that_ends_soon_is_warned_of(
+    made: Path, kit: Path, server: Path
+) -> None:
+    reissue(made, server, "server", NOW - DAY, NOW + 20 * DAY)
+
+    with coordinator(server) as port:
+        found = findings(kit, port=port)["mutual TLS"]
+
+    assert found.well
+    assert "consilium federation renew FOLDER --party coordinator" in found.mend
 
 
 def test_a_coordinator_of_another_authority_is_found(kit: Path, other: Path) -> None:

@@ -93,7 +93,7 @@ def handshake(kit: Path, says: Federation) -> tuple[Finding, float | None]:
             dial(says) as plain,
             context.wrap_socket(plain, server_hostname=says.host) as made,
         ):
-            version = made.version()
+            version, peer = made.version(), made.getpeercert() or {}
             answer = _exchange(made, says if http else None)
     except ssl.SSLCertVerificationError as error:
         raise _not_believed(error.verify_code, error.verify_message, says) from None
@@ -105,8 +105,11 @@ def handshake(kit: Path, says: Federation) -> tuple[Finding, float | None]:
             "a proxy that opens TLS must let this host pass; else the coordinator refuses this "
             "certificate: copy the whole kit anew",
         )
-    found = f"{version}, certified by this federation"
-    return Finding(check="mutual TLS", well=True, found=found), _skew(answer)
+    until = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(peer["notAfter"])), UTC)
+    found = f"{version}, the coordinator is certified by this federation until {until.date()}"
+    soon = until - datetime.now(UTC) < _SOON
+    mend = f"that ends within 30 days: {_RENEW} coordinator" if soon else ""
+    return Finding(check="mutual TLS", well=True, found=found, mend=mend), _skew(answer)
 
 
 def _exchange(made: ssl.SSLSocket, http: Federation | None) -> bytes:
