@@ -41,6 +41,8 @@ from consilium.federation.contribution import Trainee
 from consilium.federation.results import RunResult
 from consilium.learning.parameters import Vector, flatten
 
+pytestmark = pytest.mark.timeout(300)  # a busy machine starts processes slowly
+
 C = 0.05  # below some patients' norms and above others'
 ATOL = 1e-8  # of sums whose largest coordinate is near 0.1
 
@@ -238,6 +240,35 @@ def test_a_site_whose_team_is_lost_fails_that_round_and_the_others_go_on(
     assert charged[0] == 1
     assert 2 not in charged
     assert charged[-1] == 6
+
+
+@dataclass
+class Unlucky(Site):
+    """A site whose team loses a process in the middle of the run."""
+
+    heard: int = 0
+
+    def handle(self, data: bytes) -> list[bytes]:
+        self.heard += 1
+        if self.heard == 6:
+            members()[1].kill()
+        return super().handle(data)
+
+
+@pytest.mark.slow
+def test_the_others_go_on_without_a_site_one_of_whose_processes_is_killed(tmp_path: Path) -> None:
+    world = World(tmp_path, project={**SMALL_CNN, "training.rounds": "6"})
+    unlucky = Unlucky("a", site(world, "a", 2).session)
+
+    result = world.conduct([unlucky, site(world, "b", 1), site(world, "c", 1)])
+
+    charged = world.rounds("a")
+    assert result.rounds == 6
+    assert world.rounds("b") == world.rounds("c") == [1, 2, 3, 4, 5, 6]
+    assert charged[0] == 1
+    assert charged == sorted(set(charged))
+    assert len(charged) < 6
+    assert members() == []
 
 
 def test_several_processes_are_only_for_arms_with_a_clipped_sum(tmp_path: Path) -> None:
