@@ -12,7 +12,9 @@ from consilium import wire
 from consilium.adapters.masking import MaskExpander
 from consilium.adapters.metering import Meter, Unmetered
 from consilium.adapters.randomness import Source, encapsulate, operating_system
-from consilium.federation.contribution import Trainee, contribute
+from consilium.dp.noise import Ring
+from consilium.errors import ConsiliumError
+from consilium.federation.contribution import Assignment, Summing, Trainee, contribute
 from consilium.federation.ledger import Ledger
 from consilium.federation.messages import FROM_COORDINATOR
 from consilium.federation.site import (
@@ -22,6 +24,7 @@ from consilium.federation.site import (
     Computed,
     Event,
     Expand,
+    Failed,
     Outside,
     Pay,
     Received,
@@ -42,7 +45,8 @@ _MOST_SITES: Final = 10_000  # where no secure sum says how many there are
 class SiteParts:
     """What a site brings to a run: its terms, its records, its ledger, its randomness.
 
-    `mask_threads` expand the masks of long vectors while the model computes.
+    `mask_threads` expand the masks of long vectors while the model computes; `summing` adds up
+    the patients drawn, where that is not done in this process.
     """
 
     terms: SiteTerms
@@ -52,6 +56,7 @@ class SiteParts:
     encapsulator: Encapsulator = encapsulate
     mask_threads: int = 1
     meter: Meter = field(default_factory=Unmetered)
+    summing: Summing | None = None
 
 
 @final
@@ -102,12 +107,21 @@ class SiteRunner:
                 return []
             case Compute(assignment):
                 self._parts.meter.enters("computing")
-                secret = self._parts.source()
-                vector = contribute(self._parts.trainee, self._parts.terms.work, assignment, secret)
-                return self._run(Computed(assignment.round, vector))
+                return self._run(Computed(assignment.round, self._contribution(assignment)))
             case Pay(charge):
                 self._parts.meter.enters("paying")
                 receipt = self._parts.ledger.append(charge)
                 self._parts.meter.charged(charge.round, receipt.sequence)
                 mask = self._masks.take()
                 return self._run(Charged(charge.round, receipt, self._parts.source(), mask))
+
+    def _contribution(self, assignment: Assignment) -> Ring:
+        """Returns the vector of a round; where there is none, the session goes on without."""
+        parts = self._parts
+        try:
+            return contribute(
+                parts.trainee, parts.terms.work, assignment, parts.source(), parts.summing
+            )
+        except ConsiliumError:
+            self._run(Failed(assignment.round))
+            raise

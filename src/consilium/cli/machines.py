@@ -166,13 +166,19 @@ def join(
     trust_first_roster: Annotated[
         bool, typer.Option(help="Demonstration: believe the coordinator who the others are.")
     ] = False,
+    processes: Annotated[
+        int, typer.Option(min=1, help="That share this site's computing; with GPUs, one for each.")
+    ] = 1,
+    process_seconds: Annotated[
+        float, typer.Option(min=1, help="How long a round may take these processes.")
+    ] = 600.0,
     metrics_port: MetricsPort = 0,
     metrics_host: MetricsHost = "127.0.0.1",
     log_format: LogFormat = "text",
 ) -> None:
     """Checks this machine, makes this hospital's key, and serves until it is stopped.
 
-    Example: consilium site join kits/charite --data /srv/hospital --metrics-port 9464
+    Example: consilium site join kits/charite --data /srv/hospital --processes 4 --metrics-port 9464
     """
     holds = "its-part-of-a-shared-source" if part_of_shared_source else "its-own-records"
     approves = (
@@ -184,7 +190,8 @@ def join(
     operations = _operations()
     watching = operations.watching(metrics_host, metrics_port, log_format)
     choices = {"holds": holds, "approves": approves, "trusts": trusts}
-    operations.join(kit, data, choices, watching)
+    sharing = {"processes": processes, "process_seconds": process_seconds}
+    operations.join(kit, data, choices | sharing, watching)
 
 
 @site.command()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the commands of `machines` do. Needs the extra `federation`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,7 @@ from consilium.adapters.nvflare import kits, lock, members
 from consilium.adapters.nvflare.doctor import examine
 from consilium.adapters.nvflare.finding import Finding
 from consilium.adapters.site_folder import SiteFolder, SiteSettings
+from consilium.adapters.site_team import check_devices, gpus
 from consilium.errors import ConfigError
 from consilium.federation.enrolment import roster_fingerprint
 from consilium.sdk import default_data_folder, load_project
@@ -87,11 +89,13 @@ def serve_coordinator(
     kits.serve(kit, kits.COORDINATOR)
 
 
-def join(kit: Path, data: Path | None, choices: dict[str, str], watching: kits.Watching) -> None:
+def join(
+    kit: Path, data: Path | None, choices: Mapping[str, object], watching: kits.Watching
+) -> None:
     """Checks the machine, then becomes the site.
 
     Raises:
-        ConfigError: A check fails, or the kit is served already.
+        ConfigError: A check fails, GPUs are fewer than processes, or the kit is served already.
     """
     kit = kit.resolve()
     says, folder = kits.federation_of(kit), data or default_data_folder()
@@ -103,7 +107,9 @@ def join(kit: Path, data: Path | None, choices: dict[str, str], watching: kits.W
         raise ConfigError("this machine is not ready; expected every check above to be well")
     settings = {"name": says.role, "sites": says.sites, **choices}
     settings |= {} if folder is None else {"data_folder": str(folder.resolve())}
-    SiteFolder(kit).settle(msgspec.convert(settings, SiteSettings))
+    own = msgspec.convert(settings, SiteSettings)
+    check_devices(own.processes, gpus())
+    SiteFolder(kit).settle(own)
     kits.prepare(kit, kits.SITE_LINK, says, watching)
     kits.serve(kit, says.role)
 
