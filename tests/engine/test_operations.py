@@ -29,6 +29,8 @@ from tests.engine.machines import (
     until,
 )
 
+from consilium.errors import RoundAborted
+
 pytest.importorskip("nvflare")
 
 from consilium.adapters.nvflare.submission import train_there
@@ -234,6 +236,14 @@ def copy_over(machines: Machines) -> None:
         shutil.copytree(change, machines.kit(change.name), dirs_exist_ok=True)
 
 
+def compare_roster(machines: Machines, name: str) -> None:
+    """Does what a steward does who has heard the same fingerprint from the others."""
+    kit = str(machines.kit(name))
+    shown = json.loads(command("site", "trust", kit, "--json").stdout)
+    assert shown["roster"] == ["a", "b", "d"]
+    assert command("site", "trust", kit, shown["fingerprint"]).returncode == 0
+
+
 @pytest.mark.slow
 def test_a_run_goes_on_with_new_certificates_and_another_site(
     machines: Machines, ports: dict[str, int], tmp_path: Path
@@ -252,6 +262,11 @@ def test_a_run_goes_on_with_new_certificates_and_another_site(
     for name in ("a", "b", "c", "d"):
         start(machines, name, {**ports, "d": free_port()})
     until(lambda: all(machines.said(name, REGISTERED) for name in ("a", "b", "d")), 300)
+    first = make_run(tmp_path / "first", ARM, {**OWN, "training.rounds": "2"})
+    with pytest.raises(RoundAborted, match="too few sites"):  # nobody compared this roster
+        train_there(first, machines.kit("researcher"), lambda _seen: None)
+    for name in ("a", "b"):
+        compare_roster(machines, name)
     run = make_run(tmp_path / "there", ARM, {**OWN, "training.rounds": "2"})
     result = train_there(run, machines.kit("researcher"), lambda _seen: None)
 
