@@ -15,6 +15,7 @@ Not here: copies that were turned, mirrored or cropped, and near copies of table
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Final, final
@@ -81,8 +82,21 @@ def find_duplicates(splits: Splits, *, max_distance: int = MAX_DISTANCE) -> Dupl
         splits: The dataset.
         max_distance: Most bits of 64 in which near copies may differ; 0 to 64.
     """
-    keys = {name: contents(splits.part(name).inputs) for name in SPLITS}
-    looks = {name: _look(splits.part(name).inputs) for name in SPLITS}
+    inputs = {name: splits.part(name).inputs for name in SPLITS}
+    return find_copies(inputs, max_distance=max_distance)
+
+
+def find_copies(
+    inputs: Mapping[SplitName, Inputs], *, max_distance: int = MAX_DISTANCE
+) -> DuplicateReport:
+    """Returns the copies between each two of the three splits, from their arrays alone.
+
+    Args:
+        inputs: Of every split; may be memory-mapped, and a split may be empty.
+        max_distance: As for `find_duplicates`.
+    """
+    keys = {name: contents(inputs[name]) for name in SPLITS}
+    looks = {name: _look(inputs[name]) for name in SPLITS}
     found = []
     for first, second in combinations(SPLITS, 2):
         exact = _exact_pairs(keys[first], keys[second])
@@ -125,7 +139,16 @@ def _look(inputs: Inputs) -> _Look:
     """Returns the two views of each image; a table has none."""
     if inputs.ndim != 4:
         return _Look(np.zeros(0, np.uint64), np.zeros((0, _THUMBNAIL**2), np.float32))
-    grey = inputs.mean(axis=1, dtype=np.float32)
+    chunks = [_look_at(inputs[k : k + _CHUNK]) for k in range(0, len(inputs), _CHUNK)]
+    empty = _Look(np.zeros(0, np.uint64), np.zeros((0, _THUMBNAIL**2), np.float32))
+    return _Look(
+        np.concatenate([empty.bits, *(chunk.bits for chunk in chunks)]),
+        np.concatenate([empty.thumbnails, *(chunk.thumbnails for chunk in chunks)]),
+    )
+
+
+def _look_at(images: Inputs) -> _Look:
+    grey = images.mean(axis=1, dtype=np.float32)
     small = _resized(grey, 8, 9)
     bits = np.packbits((small[:, :, 1:] > small[:, :, :-1]).reshape(-1, 64), axis=1)
     flat = _resized(grey, _THUMBNAIL, _THUMBNAIL).reshape(len(grey), -1)
