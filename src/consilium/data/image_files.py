@@ -19,6 +19,7 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from consilium.data.quiet import quietly
 from consilium.data.samples import Pixels, Reason, RejectedFile, Sample, check_size
 
 FORMATS: Final = {
@@ -58,6 +59,11 @@ def read_image(data: bytes, name: str) -> Sample:
     expected = FORMATS[PurePosixPath(name).suffix.lower()]
     if data[128:132] == _DICOM:
         raise RejectedFile("wrong extension", "DICOM inside")
+    with quietly():
+        return _read(data, expected)
+
+
+def _read(data: bytes, expected: str) -> Sample:
     try:
         image = Image.open(io.BytesIO(data), formats=_READERS)
     except UnidentifiedImageError:

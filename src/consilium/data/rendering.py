@@ -131,7 +131,7 @@ class Rendering:
 def windowed(values: NDArray[np.generic], window: tuple[float, float]) -> NDArray[np.uint8]:
     """Returns grey levels: black at `window[0]` and below, white at `window[1]` and above."""
     low, high = window
-    scaled = (values.astype(np.float64) - low) * (255.0 / (high - low))
+    scaled = (values.astype(np.float64) - low) * 255.0 / (high - low)
     return np.floor(np.clip(scaled, 0.0, 255.0) + 0.5).astype(np.uint8)
 
 
