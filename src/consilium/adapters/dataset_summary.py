@@ -19,8 +19,7 @@ from typing import Final, Literal, NamedTuple, final
 import msgspec
 
 from consilium import __version__
-from consilium.adapters.checkpoints import write_whole
-from consilium.adapters.ledger_file import sync_folder
+from consilium.adapters.whole_files import sync_folder, write_whole
 from consilium.data.dataset_folder import (
     DESCRIPTION,
     DICTIONARY,

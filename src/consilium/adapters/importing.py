@@ -23,7 +23,6 @@ from typing import Final, Protocol, Self, TypeAlias, final
 import msgspec
 
 from consilium import __version__
-from consilium.adapters.checkpoints import write_whole
 from consilium.adapters.dataset_summary import (
     Ending,
     ImportSummary,
@@ -35,6 +34,7 @@ from consilium.adapters.dataset_summary import (
 )
 from consilium.adapters.dataset_writer import DatasetWriter
 from consilium.adapters.pseudonym_key import pseudonymiser_of
+from consilium.adapters.whole_files import write_whole
 from consilium.data.dataset_folder import is_dataset, read_description
 from consilium.data.deidentification import Pseudonymiser
 from consilium.data.manifest import Columns, Manifest, from_folders, ordered, read_manifest
@@ -269,6 +269,7 @@ class _Run:
             ) as writer,
             _Rejections(self._job.steward / _REJECTED, state.report) as rejections,
         ):
+            self._save()
             while state.done < len(work):
                 stretch = work[state.done : state.done + STRETCH]
                 for one in stretch:
@@ -276,8 +277,11 @@ class _Run:
                     state.done += 1
                     self._watch(state.done, len(work), sum(state.rejected.values()))
                 state.marks, state.report = writer.mark(), rejections.mark()
-                write_whole(self._job.steward / _STATE, msgspec.json.encode(state))
+                self._save()
             writer.finish()
+
+    def _save(self) -> None:
+        write_whole(self._job.steward / _STATE, msgspec.json.encode(self._state))
 
     def dry(self, reader: _Reader, work: Sequence[Work]) -> ImportSummary:
         """Returns what an import would bring."""

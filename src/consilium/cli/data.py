@@ -70,23 +70,30 @@ def import_(
         Literal["drop", "shift"], typer.Option(help="shift: by days that are each patient's own.")
     ] = "drop",
     confirm_no_burned_in_text: Annotated[
-        bool, typer.Option(help="You looked: no picture shows a name or a number of a person.")
+        bool,
+        typer.Option(
+            "--confirm-no-burned-in-text",
+            help="You looked: no picture shows a name or a number of a person.",
+        ),
     ] = False,
     confirm_no_faces: Annotated[
-        bool, typer.Option(help="You looked: no face can be rendered from these slices.")
+        bool,
+        typer.Option(
+            "--confirm-no-faces", help="You looked: no face can be rendered from these slices."
+        ),
     ] = False,
     key: Annotated[
         Path | None,
         typer.Option(help="File of the site's secret, made if absent. Default in ~/.config."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option(help="Read everything, write only the steward's report.")
+        bool, typer.Option("--dry-run", help="Read everything, write only the steward's report.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
 ) -> None:
     """Makes a de-identified dataset of a hospital's files. Run it again to go on after a stop.
 
-    Example: consilium data import export/ --labels labels.csv --patient-id patient --out chest
+    Example: consilium data import export/ --labels labels.csv --patient-id person --out chest
     """
     work = import_module("consilium.cli.importing")
     request = work.Request(

@@ -83,7 +83,7 @@ class Policy:
 
     Attributes:
         rendering: Size, colour, window.
-        classes: In the order of their numbers.
+        classes: In the order of their numbers; empty until they are found.
         unit: "record" lets every file be a patient of its own.
         dates: What becomes of dates.
         no_burned_in_text: The steward confirmed that no picture shows text about a person.
@@ -93,7 +93,7 @@ class Policy:
     """
 
     rendering: Rendering
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = ()
     unit: Unit = "patient"
     dates: Dates = "drop"
     no_burned_in_text: bool = False
@@ -193,9 +193,9 @@ class FileReader:
         opened = [self._opened(file) for file in work]
         first, name = opened[0], work[0].name
         entry = self._entry(name, first)
+        sample = volume_of(opened) if self._policy.rendering.depth else sample_of(first)
         for dataset in opened:
             self._check_risks(dataset)
-        sample = volume_of(opened) if self._policy.rendering.depth else sample_of(first)
         with quietly():
             reading = self._finished(sample, entry, name, first)
             kept = reading.records[0].tags
