@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of pictures: every format to the same values, and every refusal by its reason."""
 
+import doctest
 import io
 import struct
 import zlib
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 from tests.data.made import encoded, picture
 
+from consilium.data import image_files
 from consilium.data.image_files import read_image
 from consilium.data.samples import RejectedFile
 
@@ -133,6 +135,10 @@ def test_a_mode_without_grey_or_colour_is_refused() -> None:
     assert (
         reason(encoded(picture(1).convert("CMYK"), "JPEG"), "a.jpg") == "not a format that is read"
     )
+
+
+def test_the_examples_in_the_documentation_are_right() -> None:
+    assert doctest.testmod(image_files) == (0, 1)
 
 
 def test_a_sample_shows_no_pixel() -> None:

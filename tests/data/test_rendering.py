@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from tests.data.made import encoded, picture
 
 from consilium.data import rendering
+from consilium.data.image_files import read_image
 from consilium.data.rendering import Rendering, centres, windowed
 from consilium.data.resizing import shrink, shrink_plane
 from consilium.data.samples import RejectedFile, Sample
@@ -83,6 +85,17 @@ def test_the_longer_side_is_fitted_and_the_rest_is_black() -> None:
     assert inputs.sum() == 200 * 32
     assert labels is not None
     assert np.array_equal(labels, inputs[0] // 200)
+
+
+def test_grey_is_pillow_s_grey_to_the_bit() -> None:
+    image = picture(1, colour=True, side=16)
+    colour = read_image(encoded(image, "PNG"), "a.png")
+    grey = read_image(encoded(image, "PNG"), "a.png", in_grey=True)
+
+    rendered = only(Rendering(size=16), colour)[0]
+
+    assert np.array_equal(rendered, grey.pixels[:, 0])
+    assert np.array_equal(rendered[0], np.asarray(image.convert("L")))
 
 
 def test_a_small_picture_is_not_made_larger() -> None:

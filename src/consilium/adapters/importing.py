@@ -38,6 +38,7 @@ from consilium.adapters.whole_files import write_whole
 from consilium.data.dataset_folder import is_dataset, read_description
 from consilium.data.deidentification import Pseudonymiser
 from consilium.data.manifest import Columns, Manifest, from_folders, ordered, read_manifest
+from consilium.data.quiet import quietly
 from consilium.data.reading import FileReader, Policy, Reading, Record, Work
 from consilium.data.samples import RejectedFile
 from consilium.data.source_files import Source
@@ -120,6 +121,7 @@ def run_import(
     """
     key = pseudonymiser_of(job.key, outside=job.out)
     with ExitStack() as opened:
+        opened.enter_context(quietly())
         reader, work, policy, features = _prepared(job, key, opened)
         job = replace(job, policy=policy)
         name = _digest(job, key, work)

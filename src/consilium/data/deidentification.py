@@ -35,10 +35,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from functools import cache
 from typing import Final, Literal, TypeAlias, final
 
 from pydicom import Dataset
 from pydicom.datadict import keyword_for_tag
+from pydicom.tag import BaseTag
 
 from consilium.wire import frame
 
@@ -136,13 +138,14 @@ def kept_tags(
 
 def removed_tags(dataset: Dataset, kept: Mapping[str, str]) -> list[str]:
     """Returns the names, never the values, of the tags that stay behind."""
-    return sorted(
-        {
-            "private tags" if tag.is_private else (keyword_for_tag(tag) or f"{tag}")
-            for tag in dataset.keys()  # noqa: SIM118 - this parses no element
-            if keyword_for_tag(tag) not in (*kept, "PixelData")
-        }
-    )
+    tags = map(int, dataset.keys())
+    return sorted({_name(tag) for tag in tags} - {*kept, "PixelData"})
+
+
+@cache
+def _name(tag: int) -> str:
+    """Returns what a tag is called; every private one the same."""
+    return "private tags" if BaseTag(tag).is_private else keyword_for_tag(tag) or f"{BaseTag(tag)}"
 
 
 def _text(dataset: Dataset, keyword: str) -> str:

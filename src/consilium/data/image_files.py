@@ -13,7 +13,6 @@ The orientation that a camera wrote is applied. Not here: DICOM, and pictures of
 """
 
 import io
-from pathlib import PurePosixPath
 from typing import Final
 
 import numpy as np
@@ -36,6 +35,8 @@ FORMATS: Final = {
 }
 _READERS: Final = tuple(sorted(set(FORMATS.values())))
 _GREY_16: Final = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+_GREY_8: Final = ("1", "L", "LA")
+_COLOUR: Final = ("P", "PA", "RGB", "RGBA", "RGBX")
 _MARKERS: Final = (b"\xff\xd8", b"\x89PNG", b"BM", b"II*\0", b"MM\0*", b"RIFF", b"P")
 _DICOM: Final = b"DICM"
 _ORIENTATION: Final = 0x0112
@@ -48,22 +49,38 @@ def looks_like_image(data: bytes) -> bool:
     return data.startswith(_MARKERS)
 
 
-def read_image(data: bytes, name: str) -> Sample:
+def suffix_of(name: str) -> str:
+    """Returns what follows the last dot of a file's name, with the dot and in small letters.
+
+    >>> suffix_of("a.b/C.PNG"), suffix_of("a.b/IM0001")
+    ('.png', '')
+    """
+    _, dot, end = name.rpartition("/")[2].rpartition(".")
+    return dot + end.lower() if dot else ""
+
+
+def read_image(data: bytes, name: str, *, in_grey: bool = False) -> Sample:
     """Returns the picture in `data`, the content of a file called `name`.
+
+    Args:
+        data: A whole file.
+        name: Of the file; only what follows its last dot is looked at.
+        in_grey: Let Pillow turn colour into grey while it decodes, which is quicker: ITU-R BT.601
+            as in `rendering`, and of a JPEG the luminance that it holds.
 
     Raises:
         RejectedFile: Another format than the name says, too large, several pages, or a mode
             that has no grey or colour meaning here (CMYK, float).
         Exception: Whatever Pillow raises on damage; the caller counts it as "damaged".
     """
-    expected = FORMATS[PurePosixPath(name).suffix.lower()]
+    expected = FORMATS[suffix_of(name)]
     if data[128:132] == _DICOM:
         raise RejectedFile("wrong extension", "DICOM inside")
     with quietly():
-        return _read(data, expected)
+        return _read(data, expected, in_grey=in_grey)
 
 
-def _read(data: bytes, expected: str) -> Sample:
+def _read(data: bytes, expected: str, *, in_grey: bool) -> Sample:
     try:
         image = Image.open(io.BytesIO(data), formats=_READERS)
     except UnidentifiedImageError:
@@ -77,7 +94,9 @@ def _read(data: bytes, expected: str) -> Sample:
         check_size(*image.size, len(image.getbands()))
         if getattr(image, "n_frames", 1) > 1:
             raise RejectedFile("several pages", "one picture a file is read")
-        return _sample(_upright(image))
+        if in_grey and image.format == "JPEG":
+            image.draft("L", image.size)
+        return _sample(_upright(image), in_grey=in_grey)
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -86,13 +105,13 @@ def _upright(image: Image.Image) -> Image.Image:
     return image
 
 
-def _sample(image: Image.Image) -> Sample:
+def _sample(image: Image.Image, *, in_grey: bool) -> Sample:
     if image.mode in _GREY_16:
         return Sample(pixels=_grey_16(image), window=_FULL_16, kind="image")
-    if image.mode in ("1", "L", "LA"):
+    if image.mode in _GREY_8 or (in_grey and image.mode in _COLOUR):
         grey = np.asarray(image if image.mode == "L" else image.convert("L"))
         return Sample(pixels=grey[None, None], window=_FULL_8, kind="image")
-    if image.mode in ("P", "PA", "RGB", "RGBA", "RGBX"):
+    if image.mode in _COLOUR:
         colour = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
         return Sample(pixels=colour.transpose(2, 0, 1)[:, None], window=_FULL_8, kind="image")
     raise RejectedFile("not a format that is read", f"pixel mode {image.mode}")

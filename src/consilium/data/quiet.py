@@ -13,10 +13,13 @@ _ABOVE_ALL: Final = logging.CRITICAL + 1
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Keeps the libraries' warnings and log lines from being shown or kept.
+    """Keeps the libraries' warnings and log lines from being shown or kept; may be nested.
 
     Not here: threads. Warning filters belong to the process; one thread reads.
     """
+    if logging.getLogger(_LOGGERS[0]).level == _ABOVE_ALL:
+        yield
+        return
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -14,7 +14,7 @@ Not here: where records go (`adapters.importing`).
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final, TypeAlias, final
 
 import numpy as np
@@ -25,7 +25,7 @@ from consilium.data.deidentification import Dates, Pseudonymiser, kept_tags, rem
 from consilium.data.dicom_files import looks_like_dicom, open_dicom, sample_of
 from consilium.data.dicom_risks import may_show_face, may_show_text
 from consilium.data.dicom_series import volume_of
-from consilium.data.image_files import FORMATS, read_image
+from consilium.data.image_files import FORMATS, read_image, suffix_of
 from consilium.data.manifest import Entry, Manifest, from_folders
 from consilium.data.nifti_files import SUFFIXES, read_nifti
 from consilium.data.quiet import quietly
@@ -153,7 +153,7 @@ class FileReader:
         ]
         counts: dict[str, int] = defaultdict(int)
         for file in files:
-            counts[PurePosixPath(file.name).name] += 1
+            counts[file.name.rpartition("/")[2]] += 1
         self._bare = counts
         if self._policy.rendering.depth is None:
             return tuple((file,) for file in files)
@@ -178,10 +178,11 @@ class FileReader:
 
     def _read(self, work: Work) -> Reading:
         name = work[0].name
-        suffix = PurePosixPath(name).suffix.lower()
-        if suffix in FORMATS:
+        if suffix_of(name) in FORMATS:
             entry = self._entry(name, None)
-            return self._finished(read_image(self._source.read(work[0]), name), entry, name)
+            grey = self._policy.rendering.channels == 1
+            sample = read_image(self._source.read(work[0]), name, in_grey=grey)
+            return self._finished(sample, entry, name)
         if name.lower().endswith(SUFFIXES):
             entry = self._entry(name, None)
             labels = self._labels_of(name)
@@ -205,7 +206,7 @@ class FileReader:
         data = self._source.read(file)
         known = file.name.lower().endswith((".dcm", ".dicom", ".ima"))
         if not known and not looks_like_dicom(data):
-            raise RejectedFile("not a format that is read", PurePosixPath(file.name).suffix)
+            raise RejectedFile("not a format that is read", suffix_of(file.name))
         return open_dicom(data)
 
     def _check_risks(self, dataset: Dataset) -> None:
@@ -235,7 +236,7 @@ class FileReader:
         found = self._manifest.entries.get(name)
         if found is not None:
             return found
-        bare = PurePosixPath(name).name
+        bare = name.rpartition("/")[2]
         if bare in self._manifest.entries and self._bare[bare] > 1:
             raise RejectedFile("ambiguous name", f"{self._bare[bare]} files are called so")
         return self._manifest.entries.get(bare, _UNSTATED)
@@ -298,7 +299,7 @@ class FileReader:
         return tuple(tuple(found) for found in series.values())
 
     def _series(self, file: SourceFile) -> str:
-        if PurePosixPath(file.name).suffix.lower() in (*FORMATS, ".nii", ".gz"):
+        if suffix_of(file.name) in (*FORMATS, ".nii", ".gz"):
             return ""
         try:
             data = self._source.read(file)

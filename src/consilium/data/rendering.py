@@ -4,7 +4,8 @@
     step       rule
     window     values at or below black become 0, at or above white 255, a line between, halves up;
                black and white are the project's, else the file's own (`Sample.window`)
-    colour     to grey: (299 R + 587 G + 114 B + 500) // 1000; grey to colour: three times the same
+    colour     to grey by ITU-R BT.601, (19595 R + 38470 G + 7471 B + 32768) >> 16, for a JPEG its
+               own luminance; grey to colour: three times the same
     size       the longer side becomes `size` by the mean over the area that each pixel covers
                (whole numbers, exact), never larger; the rest is filled with 0, the picture central
     label map  as size, by the value at the centre of each pixel
@@ -30,7 +31,7 @@ Channels: TypeAlias = Literal[1, 3]
 Rendered: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.uint8] | None]  # inputs, label map
 
 _AXES: Final[dict[Plane, int]] = {"axial": 1, "coronal": 2, "sagittal": 3}  # of (c, d, h, w)
-_LUMA: Final = np.array([299, 587, 114], np.int64)  # ITU-R BT.601
+_RED, _GREEN, _BLUE, _HALF = 19595, 38470, 7471, 32768  # ITU-R BT.601, as Pillow rounds it
 _FULL: Final = (0.0, 255.0)
 
 
@@ -74,7 +75,9 @@ class Rendering:
         return {
             "rules": "consilium.data.rendering, version 1",
             "window": f"black to white: {black_white}; a line between, halves up",
-            "colour": "grey by ITU-R BT.601" if self.channels == 1 else "RGB",
+            "colour": "grey by ITU-R BT.601, of a JPEG its luminance"
+            if self.channels == 1
+            else "RGB",
             "size": f"longer side to {self.size} px by area mean, never larger; black around",
             "volumes": (
                 f"cut into {self.plane} planes"
@@ -105,11 +108,12 @@ class Rendering:
 
     def _pictures(self, sample: Sample) -> Iterator[Rendered]:
         axis = _AXES[self.plane] if sample.pixels.shape[1] > 1 else 1
-        maps = sample.label_map
-        for k in range(sample.pixels.shape[axis]):
+        planes = np.moveaxis(sample.pixels, axis, 0)
+        maps = None if sample.label_map is None else np.moveaxis(sample.label_map, axis - 1, 0)
+        for k, plane in enumerate(planes):
             yield (
-                self._plane(sample, np.take(sample.pixels, k, axis)),
-                None if maps is None else nearest(np.take(maps, k, axis - 1), self.size),
+                self._plane(sample, plane),
+                None if maps is None else nearest(maps[k], self.size),
             )
 
     def _plane(self, sample: Sample, plane: NDArray[np.generic]) -> NDArray[np.uint8]:
@@ -141,8 +145,9 @@ def in_channels(plane: NDArray[np.uint8], channels: Channels) -> NDArray[np.uint
         return plane
     if channels == 3:
         return np.repeat(plane, 3, axis=0)
-    luma = (np.tensordot(_LUMA, plane.astype(np.int64), axes=1) + 500) // 1000
-    return luma.astype(np.uint8)[None]
+    red, green, blue = plane.astype(np.int32)
+    luma = (_RED * red + _GREEN * green + _BLUE * blue + _HALF) >> 16
+    return np.asarray(luma[None], np.uint8)
 
 
 # -- Size -----------------------------------------------------------------------------

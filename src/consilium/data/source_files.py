@@ -114,7 +114,7 @@ class Source:
         if member.flag_bits & _ENCRYPTED:
             raise RejectedFile("not a format that is read", "an encrypted member")
         with archive.open(member) as opened:
-            return _limited(opened.read(MAX_FILE_BYTES + 1))
+            return _limited(opened.read(min(member.file_size, MAX_FILE_BYTES) + 1))
 
 
 def check_name(name: str) -> None:
@@ -139,7 +139,7 @@ def _read_regular(folder: Path, name: str) -> bytes:
         size = os.fstat(handle).st_size
         if size > MAX_FILE_BYTES:
             raise RejectedFile("too large", f"{size} bytes; at most {MAX_FILE_BYTES}")
-        return _limited(file.read(MAX_FILE_BYTES + 1) or b"")
+        return _limited(file.read(size + 1) or b"")
 
 
 def _limited(data: bytes) -> bytes:
