@@ -70,6 +70,19 @@ def test_a_folder_may_be_near_where_one_is(folder: Path, monkeypatch: pytest.Mon
     assert splits.train.shape == (1, 4, 4)
 
 
+def test_label_maps_are_the_labels_where_they_are_learnt(folder: Path) -> None:
+    maps = {}
+    for split, count in SPLITS.items():
+        maps[split] = np.random.default_rng(count).integers(0, 2, (count, 8, 8), dtype=np.uint8)
+        np.save(folder / f"{split}_label_maps.npy", maps[split])
+    edited(folder, task="segmentation")
+
+    raw = read_dataset_folder(folder)
+
+    assert np.array_equal(raw.parts["train"].labels, maps["train"])
+    assert raw.parts["train"].labels.dtype == np.uint8
+
+
 def short_array(folder: Path) -> None:
     np.save(folder / "test_inputs.npy", np.zeros((1, 1, 8, 8), np.uint8))
 
@@ -117,7 +130,7 @@ def other_columns(folder: Path) -> None:
         (lambda folder: edited(folder, format=2), "expected format 1"),
         (lambda folder: edited(folder, patients=["Eva"]), "expected format 1"),
         (lambda folder: edited(folder, shape=[1, 8, 9]), "says uint8"),
-        (lambda folder: edited(folder, task="segmentation"), "expected classification"),
+        (lambda folder: edited(folder, task="segmentation"), "label_maps.npy cannot be read"),
     ],
 )
 def test_a_folder_that_does_not_agree_is_refused(

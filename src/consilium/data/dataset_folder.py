@@ -17,7 +17,7 @@ check of every byte (`Description.files` holds the SHA-256 for who wants one).
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 import msgspec
 import numpy as np
@@ -102,11 +102,6 @@ def read_dataset_folder(path: Path) -> Raw:
         DataError: A file is missing, or does not agree with the others.
     """
     said = read_description(path)
-    if said.task != "classification":
-        raise DataError(
-            f"found a dataset for {said.task}; expected classification; its label maps are read by "
-            "`read_label_maps`"
-        )
     return Raw(
         parts={split: _part(path, said, split) for split in SPLITS},
         classes=said.classes,
@@ -167,10 +162,19 @@ def _part(path: Path, said: Description, split: SplitName) -> RawPart:
     sites = [row["site"] for row in rows]
     return RawPart(
         inputs=read_inputs(path, said, split),
-        labels=_labels(rows, len(said.classes)),
+        labels=_targets(path, said, split, rows),
         patients=np.array([row["pseudonym"] for row in rows], np.str_) if named else None,
         sites=np.array(sites, np.str_) if sites and all(sites) else None,
     )
+
+
+def _targets(
+    path: Path, said: Description, split: SplitName, rows: Sequence[Mapping[str, str]]
+) -> NDArray[np.int64]:
+    if said.task == "classification":
+        return _labels(rows, len(said.classes))
+    # Label maps, uint8: whoever holds only one class a record refuses them by their shape.
+    return cast("NDArray[np.int64]", read_label_maps(path, said, split))
 
 
 def _labels(rows: Sequence[Mapping[str, str]], classes: int) -> NDArray[np.int64]:
