@@ -603,6 +603,11 @@ def test_another_import_in_the_same_place_is_refused(pictures: ImportJob, tmp_pa
         run_import(other)
 
 
+def test_a_dataset_inside_its_source_is_refused(pictures: ImportJob) -> None:
+    with pytest.raises(DataError, match="inside the source"):
+        run_import(replace(pictures, out=pictures.source / "out"))
+
+
 def test_a_dry_run_writes_the_report_and_no_dataset(pictures: ImportJob) -> None:
     write(pictures.source / "010.png", b"broken")
 

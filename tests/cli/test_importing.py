@@ -114,3 +114,15 @@ def test_the_summary_can_be_read_by_a_program(
     assert summary["rejected"] == {"wrong extension": 1}
     assert summary["classes"] == ["ill", "well"]
     assert "ller" not in shown.out + shown.err
+
+
+def test_an_interruption_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("consilium.cli.importing.run_import", interrupted)
+
+    assert run(monkeypatch, "data", "import", "export", "--out", "chest") == 130
+    assert "the same command goes on" in capsys.readouterr().err

@@ -102,3 +102,31 @@ def test_what_is_no_source_is_refused(tmp_path: Path) -> None:
         Source(tmp_path / "absent")
     with pytest.raises(DataError, match="expected a folder, a zip"):
         Source(write(tmp_path / "a.txt", b"text"))
+
+
+def test_a_folder_that_cannot_be_listed_is_not_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "Eva/1.png", b"x")
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with (
+        Source(tmp_path) as opened,
+        pytest.raises(DataError, match=r"\(Permission denied\)") as seen,
+    ):
+        opened.files()
+
+    assert "Eva" not in str(seen.value)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_name_that_an_archive_holds_twice_is_one_file(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.png", b"first")
+        archive.writestr("a.png", b"second")
+
+    with Source(tmp_path / "a.zip") as opened:
+        assert [opened.read(file) for file in opened.files()] == [b"second"]

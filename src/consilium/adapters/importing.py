@@ -119,6 +119,11 @@ def run_import(
         DataError: The source, the table or the secret cannot be used, another import is under way
             or finished in this place, or a patient would be in two splits.
     """
+    if job.out.resolve().is_relative_to(job.source.resolve()):
+        raise DataError(
+            f"found --out {job.out.name} inside the source; expected it elsewhere, because it "
+            "would be read as part of the source; choose another --out"
+        )
     key = pseudonymiser_of(job.key, outside=job.out)
     with ExitStack() as opened:
         opened.enter_context(quietly())

@@ -31,6 +31,7 @@ from consilium.data.records import SPLITS, Unit
 from consilium.data.rendering import Plane, Rendering
 from consilium.errors import ConfigError
 
+INTERRUPTED: Final = 130
 _MOST_TAGS: Final = 12  # shown; all are in the steward's report
 
 
@@ -116,7 +117,11 @@ def import_data(request: Request, *, dry_run: bool, as_json: bool) -> None:
         def watch(done: int, total: int, rejected: int) -> None:
             bars.update(task, completed=done, total=total, rejected=rejected)
 
-        summary = run_import(job, dry_run=dry_run, watch=watch)
+        try:
+            summary = run_import(job, dry_run=dry_run, watch=watch)
+        except KeyboardInterrupt:
+            typer.echo("consilium: interrupted; the same command goes on from here", err=True)
+            raise typer.Exit(INTERRUPTED) from None
     if as_json:
         typer.echo(msgspec.json.encode(summary).decode())
         return

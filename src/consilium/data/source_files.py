@@ -65,9 +65,20 @@ class Source:
             self._archive.close()
 
     def files(self) -> tuple[SourceFile, ...]:
-        """Returns every file, sorted by name; what operating systems leave about is not one."""
-        found = self._members() if self._archive is not None else self._walk("")
-        return tuple(sorted(found, key=lambda file: file.name))
+        """Returns every file, sorted by name; what operating systems leave about is not one.
+
+        Raises:
+            DataError: A folder cannot be listed.
+        """
+        try:
+            found = self._members() if self._archive is not None else self._walk("")
+            once = {file.name: file for file in found}  # an archive may hold a name twice
+        except OSError as error:
+            raise DataError(
+                f"found a folder of the source that cannot be listed ({error.strerror}); expected "
+                "to read all of it; ask for the permission, or move it away"
+            ) from None
+        return tuple(once[name] for name in sorted(once))
 
     def read(self, file: SourceFile) -> bytes:
         """Returns the whole content of `file`.
