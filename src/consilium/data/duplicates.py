@@ -156,15 +156,24 @@ def _look(inputs: Inputs) -> _Look:
 
 
 def _look_at(images: Inputs) -> _Look:
-    one = images.shape[1] == 1
-    grey = images[:, 0].astype(np.float32) if one else images.mean(axis=1, dtype=np.float32)
-    thumbnails = _resized(grey, _THUMBNAIL, _THUMBNAIL)
+    thumbnails = _thumbnails(images)
     small = _resized(thumbnails, 8, 9)
     bits = np.packbits((small[:, :, 1:] > small[:, :, :-1]).reshape(-1, 64), axis=1)
-    flat = thumbnails.reshape(len(grey), -1)
+    flat = thumbnails.reshape(len(images), -1)
     flat = flat - flat.mean(axis=1, keepdims=True)
     lengths = np.linalg.norm(flat, axis=1, keepdims=True)
     return _Look(bits.view(np.uint64).ravel(), flat / np.maximum(lengths, 1e-6))
+
+
+def _thumbnails(images: Inputs) -> NDArray[np.float32]:
+    """Returns the mean grey of 32 x 32 areas; where they are whole pixels they are summed."""
+    count, channels, height, width = images.shape
+    if height % _THUMBNAIL or width % _THUMBNAIL:
+        return _resized(images.mean(axis=1, dtype=np.float32), _THUMBNAIL, _THUMBNAIL)
+    bands = images.reshape(count, channels, _THUMBNAIL, height // _THUMBNAIL, width)
+    rows = np.add.reduce(bands, axis=3, dtype=np.uint32)
+    areas = rows.reshape(count, channels, _THUMBNAIL, _THUMBNAIL, -1).sum(axis=(1, 4))
+    return np.asarray(areas / (images[0].size / _THUMBNAIL**2), np.float32)
 
 
 def _resized(grey: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
