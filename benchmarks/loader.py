@@ -240,8 +240,10 @@ def main() -> None:
     try:
         archive = Path(os.environ["CONSILIUM_DATA"]) / "pneumonia_cxr/cxr224_jpeg.zip"
         make_jpegs(archive, files / "jpeg", options.images)
-        make_dicoms(files / "jpeg", files / "dicom")
-        for form in FORMS:
+        forms = (options.form,) if options.form else FORMS
+        if "dicom" in forms:
+            make_dicoms(files / "jpeg", files / "dicom")
+        for form in forms:
             write_table(files / form, files / f"{form}.csv")
             runs: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS}
             for _ in range(options.repeats):

@@ -256,7 +256,7 @@ SITES = [
 ]  # fmt: skip
 IMPORT = [
     one("import: links are not followed", "data/source_files.py",
-        "if not stat.S_ISREG(path.lstat().st_mode):", "if False:", FILES),
+        "if not stat.S_ISREG(os.lstat(path).st_mode):", "if False:", FILES),
     one("import: names that lead out", "data/source_files.py",
         "    check_name(file.name)\n", "    pass\n", FILES),
     one("import: only some of Pillow's readers", "data/image_files.py",

@@ -100,7 +100,8 @@ def _read(data: bytes, expected: str, *, in_grey: bool) -> Sample:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    if image.format in ("JPEG", "TIFF", "WEBP", "PNG") and image.getexif().get(_ORIENTATION, 1) > 1:
+    said = image.format == "TIFF" or "exif" in image.info
+    if said and image.getexif().get(_ORIENTATION, 1) > 1:
         return ImageOps.exif_transpose(image)
     return image
 

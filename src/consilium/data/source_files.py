@@ -8,6 +8,7 @@ shell or run. Folders that are links are not entered. The source may be read by 
 """
 
 import os
+import re
 import stat
 import zipfile
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from consilium.data.samples import MAX_FILE_BYTES, RejectedFile
 from consilium.errors import DataError
 
 _ENCRYPTED: Final = 0x1
+_ODD: Final = re.compile(r"[\x00-\x1f\\]")
 _MAX_MEMBERS: Final = 5_000_000
 _HIDDEN: Final = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")
 
@@ -135,14 +137,13 @@ def check_name(name: str) -> None:
         RejectedFile: Absolute, with `..`, a drive, a backslash or a control character.
     """
     parts = name.split("/")
-    odd = "\\" in name or any(ord(letter) < 32 for letter in name)
-    if odd or name.startswith("/") or ".." in parts or ":" in parts[0]:
+    if _ODD.search(name) or name.startswith("/") or ".." in parts or ":" in parts[0]:
         raise RejectedFile("unsafe path", "it leads, or could lead, out of the source")
 
 
 def _read_regular(folder: Path, name: str) -> bytes:
-    path = folder / name
-    if not stat.S_ISREG(path.lstat().st_mode):
+    path = f"{folder}/{name}"
+    if not stat.S_ISREG(os.lstat(path).st_mode):
         raise RejectedFile("not a regular file", "a link, a pipe or a device")
     # Not followed and not waited for, should it become a link or a pipe in between.
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
