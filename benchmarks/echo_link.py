@@ -16,10 +16,12 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.impl.controller import Controller
 from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
+from nvflare.apis.utils.reliable_message import ReliableMessage
 
 from consilium.adapters.nvflare.coordinator_link import NvflareLine
 from consilium.adapters.nvflare.envelope import BODY, ENROL, MESSAGE, Reply, seal
-from consilium.adapters.nvflare.kits import CoordinatorSettings
+from consilium.adapters.nvflare.kits import CoordinatorSettings, federation_of
+from consilium.adapters.nvflare.site_link import note_the_coordinator
 
 
 @final
@@ -29,8 +31,11 @@ class EchoSite(Executor):
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Starts to listen."""
         if event_type == EventType.START_RUN:
+            engine = fl_ctx.get_engine()
+            kit = Path(engine.get_workspace().get_root_dir())
+            note_the_coordinator(engine, federation_of(kit).name)
             for topic in (ENROL, MESSAGE):
-                fl_ctx.get_engine().register_aux_message_handler(topic, _echo)
+                ReliableMessage.register_request_handler(topic, _echo, fl_ctx)
 
     def execute(
         self,

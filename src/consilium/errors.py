@@ -4,6 +4,7 @@
     ConsiliumError
     ├── ProtocolError          a message that the protocol does not allow; no state changed
     │   ├── OutOfTurn          this event means nothing in this state
+    │   │   └── NotJoined      this process has no session; the one that had it has ended
     │   ├── LocalProtocolError   our own side was asked for what the protocol forbids
     │   ├── RemoteProtocolError  a peer sent it; `sender` names the peer
     │   └── RoundAborted       a round cannot complete; `blamed` names whose messages were bad
@@ -32,6 +33,10 @@ class ProtocolError(ConsiliumError):
 
 class OutOfTurn(ProtocolError):
     """This event means nothing in this state."""
+
+
+class NotJoined(OutOfTurn):
+    """This process of a site knows no session: it is new, and must be told the roll again."""
 
 
 class LocalProtocolError(ProtocolError):

@@ -12,6 +12,7 @@ from tests.adapters.conftest import Mortal, Parties, gather, make_project
 from consilium.adapters.concurrent import run_concurrent
 from consilium.adapters.dataset import Dataset
 from consilium.adapters.embedded import Site, run_embedded
+from consilium.adapters.site_runner import SiteParts, SiteRunner
 from consilium.errors import RoundAborted
 from consilium.federation.coordinator import Finished
 
@@ -167,3 +168,43 @@ def test_a_run_can_be_stopped(digits: Dataset) -> None:
             quorum_seconds=PATIENT,
             stopped=lambda: bool(parties.saved),
         )
+
+
+# -- Sites that come too late ---------------------------------------------------------
+
+
+@dataclass
+class Anew:
+    """A site that begins a session at each start; after some messages it calls somebody."""
+
+    parts: SiteParts
+    messages: int = 10**6
+    call: Callable[[], None] = lambda: None
+
+    def start(self) -> list[bytes]:
+        self.runner = SiteRunner(self.parts)
+        return self.runner.start()
+
+    def handle(self, data: bytes) -> list[bytes]:
+        self.messages -= 1
+        if self.messages == 0:
+            self.call()
+        return self.runner.handle(data)
+
+
+def test_a_site_that_starts_too_late_takes_part_in_the_next_session(digits: Dataset) -> None:
+    parties = gather(make_project({"training.rounds": "12"}), "federated", digits)
+    late = Sleeper(Anew(parties.parts[0]), 0)
+    others: list[Site] = [
+        Anew(parties.parts[1], messages=12, call=late.woken.set),
+        Anew(parties.parts[2]),
+        Anew(parties.parts[3]),
+    ]
+
+    finished = play(parties, [late, *others], seconds=0.5)
+
+    assert (finished.reason, finished.progress.round) == ("all rounds are done", 12)
+    assert parties.coordinator.sessions == 2
+    assert parties.ledgers[0].charges[-1].round == 12
+    assert 0 < parties.ledgers[0].count() < 12
+    assert [ledger.count() for ledger in parties.ledgers[1:]] == [12] * 3

@@ -15,6 +15,7 @@ from tests.adapters.conftest import made_up_arrays, make_project, make_run, same
 from consilium import wire
 from consilium.adapters.dataset import Dataset
 from consilium.adapters.federated import Conditions, Line, conduct
+from consilium.adapters.holding import hold
 from consilium.adapters.processes import recorded_source
 from consilium.adapters.randomness import Source, operating_system
 from consilium.adapters.site_folder import SiteFolder, SiteSettings
@@ -25,7 +26,7 @@ from consilium.errors import (
     AccessDenied,
     ConfigError,
     DataError,
-    OutOfTurn,
+    NotJoined,
     RemoteProtocolError,
     RoundAborted,
 )
@@ -71,6 +72,41 @@ class Site:
         self.messages -= 1
         if self.messages < 0:
             raise RemoteProtocolError(f"site {self.name} is away")
+
+
+@dataclass
+class Reborn:
+    """One site that loses its process after some messages; at once there is a new one."""
+
+    world: "World"
+    name: str
+    messages: int
+    lives: int = 0
+
+    def __post_init__(self) -> None:
+        self._live(self.messages)
+
+    def enrol(self) -> list[bytes]:
+        return self.now.enrol()
+
+    def standing(self) -> list[bytes]:
+        return self.now.standing()
+
+    def join(self, roll: bytes) -> list[bytes]:
+        return self.now.join(roll)
+
+    def handle(self, data: bytes) -> list[bytes]:
+        try:
+            return self.now.handle(data)
+        except RemoteProtocolError:
+            if self.lives > 1:
+                raise
+            self.now.session.close()
+            self._live(10**6)
+            return self.now.handle(data)
+
+    def _live(self, messages: int) -> None:
+        self.now, self.lives = self.world.site(self.name, messages=messages), self.lives + 1
 
 
 @dataclass
@@ -180,6 +216,25 @@ def test_a_site_that_dies_is_tolerated_and_pays_each_round_once(
     assert world.rounds("a") == world.rounds("b") == list(range(1, result.attempts + 1))
 
 
+@pytest.mark.parametrize("arm", ["federated-dp", "federated"])
+@pytest.mark.parametrize("messages", range(2, 11))
+def test_a_site_that_comes_back_takes_part_in_the_same_run(
+    tmp_path: Path, messages: int, arm: str
+) -> None:
+    world = World(tmp_path, arm, project={**THREE, "training.rounds": "6"})
+    third = Reborn(world, "c", messages)
+
+    result = world.conduct([world.site("a"), world.site("b"), third])
+
+    charged = world.rounds("c")
+    assert third.lives == 2
+    assert result.attempts == charged[-1]  # it takes part in the last round
+    assert charged == sorted(set(charged))
+    assert len(charged) >= result.attempts - 2
+    assert world.rounds("a") == world.rounds("b") == list(range(1, result.attempts + 1))
+    assert result.sites[2].charges == len(charged)
+
+
 def test_a_run_goes_on_with_a_site_that_came_back(tmp_path: Path) -> None:
     world = World(tmp_path)
     dying = [world.site("a"), world.site("b", messages=5), world.site("c", messages=5)]
@@ -210,6 +265,19 @@ def test_nobody_trains_before_all_have_enrolled(tmp_path: Path) -> None:
 
     with pytest.raises(RoundAborted, match=r"2 sites enrolled \(a, b\); expected 3"):
         world.conduct([world.site("a"), world.site("b"), world.site("c", messages=0)])
+
+
+def test_two_coordinators_do_not_conduct_one_run(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    (tmp_path / "run-1").mkdir()
+
+    with (
+        hold(tmp_path / "run-1", "run"),
+        pytest.raises(ConfigError, match=r"run run-1 is in use by another process; expected one"),
+    ):
+        world.conduct(world.sites())
+
+    assert world.conduct(world.sites()).rounds == 3
 
 
 def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
@@ -323,21 +391,20 @@ def test_a_kit_that_was_not_joined_says_how(tmp_path: Path) -> None:
 
 
 def test_nothing_is_said_before_the_roll(tmp_path: Path) -> None:
-    site = World(tmp_path).site("a")
-
-    with pytest.raises(OutOfTurn):
-        site.handle(b"x")
-    with pytest.raises(OutOfTurn):
-        site.join(b"x")
+    with pytest.raises(NotJoined, match="before the roll"):
+        World(tmp_path).site("a").handle(b"x")
 
 
-def test_a_second_roll_is_refused(tmp_path: Path) -> None:
+def test_a_second_roll_begins_a_session_that_answers_no_round_again(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.conduct(sites := world.sites())
     roll = (tmp_path / "run-1" / "roll.bin").read_bytes()
 
-    with pytest.raises(OutOfTurn):
-        sites[0].join(roll)
+    first, second = sites[0].join(roll), sites[0].join(roll)
+    sites[0].session.close()
+
+    assert first != second  # other keys
+    assert world.rounds("a") == [1, 2, 3]
     assert len(wire.decode(roll, ROLL, limit=10**6).enrolments) == 3
 
 

@@ -4,24 +4,29 @@
 Each site is spoken to on a thread of its own, one message at a time, in order; answers are
 taken as they come. A phase ends without those who are missing when nobody else has anything
 more to say, or when nothing has moved it on for `quorum_seconds`. A site that was waited for in
-vain is late: nobody waits for it again until it has answered. Which answers still count is
-the coordinator's rule, not this module's.
+vain is late: nobody waits for it again until it has answered. A site whose new process knows
+no session (`NotJoined`) makes the coordinator begin a new one. Which answers still count is the
+coordinator's rule, not this module's.
 """
 
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Final, TypeAlias, final
 
 from consilium.adapters.coordinator_runner import CoordinatorRunner, logger
 from consilium.adapters.embedded import Site
-from consilium.errors import ConsiliumError, RoundAborted
+from consilium.errors import ConsiliumError, NotJoined, RoundAborted
 from consilium.federation.coordinator import Finished
 
 _TICK: Final = 0.5  # seconds between two looks at `stopped`
 
-Answers: TypeAlias = tuple[int, list[bytes] | None]  # of a site; None: it refused or is lost
+Answers: TypeAlias = list[bytes] | NotJoined | None  # of a site; None: it refused or is lost
+Said: TypeAlias = tuple[int, Answers]
+Ask: TypeAlias = Callable[[Site], list[bytes]]
 
 
 def run_concurrent(
@@ -44,8 +49,12 @@ def run_concurrent(
     """
     post = _Post(sites)
     try:
-        due, in_vain = time.monotonic() + quorum_seconds, False
+        begun, in_vain = 0, False
         while coordinator.finished is None:
+            if coordinator.sessions > begun:
+                begun, in_vain = coordinator.sessions, False
+                post.start_all()
+                due = time.monotonic() + quorum_seconds
             said = post.receive(due, stopped) if in_vain or post.waits() else None
             outbox = _closed(coordinator, post) if said is None else _handled(coordinator, said)
             in_vain = said is None and not outbox
@@ -57,16 +66,20 @@ def run_concurrent(
     return coordinator.finished
 
 
-def _handled(coordinator: CoordinatorRunner, said: Answers) -> list[tuple[int, bytes]]:
+def _handled(coordinator: CoordinatorRunner, said: Said) -> list[tuple[int, bytes]]:
     site, answers = said
+    if isinstance(answers, NotJoined):
+        coordinator.renew()
+        return []
     return [out for one in answers or () for out in coordinator.handle(site, one)]
 
 
 def _closed(coordinator: CoordinatorRunner, post: "_Post") -> list[tuple[int, bytes]]:
     """Ends the phase without the sites that are missing."""
     post.go_on_without_the_busy()
-    outbox = coordinator.deadline()
-    if not outbox and coordinator.finished is None and not post.is_any_busy():
+    sessions, outbox = coordinator.sessions, coordinator.deadline()
+    moved = outbox or coordinator.finished is not None or coordinator.sessions > sessions
+    if not moved and not post.is_any_busy():
         raise RoundAborted(
             "too few sites still answer; expected enough for a sum: see the log for those "
             "that are lost, then resume"
@@ -79,34 +92,41 @@ class _Post:
     """A thread and a queue for each site; all calls come from the coordinator's thread."""
 
     def __init__(self, sites: Sequence[Site]) -> None:
-        self._answers: SimpleQueue[Answers] = SimpleQueue()
-        self._inboxes: list[SimpleQueue[bytes | None]] = [SimpleQueue() for _ in sites]
-        self._unanswered = [1] * len(sites)  # each begins by its first messages
+        self._said: SimpleQueue[Said] = SimpleQueue()
+        self._inboxes: list[SimpleQueue[Ask | None]] = [SimpleQueue() for _ in sites]
+        self._unanswered = [0] * len(sites)
+        self._started = [0] * len(sites)  # how many answers until that of its last start
         self._late: set[int] = set()
         for number, site in enumerate(sites):
             threading.Thread(target=self._speak, args=(number, site), daemon=True).start()
 
+    def start_all(self) -> None:
+        """Begins a session; what was not yet said in the one before need not be said any more."""
+        for site, inbox in enumerate(self._inboxes):
+            with suppress(Empty):
+                while True:
+                    inbox.get_nowait()
+                    self._unanswered[site] -= 1
+            self._ask(site, lambda one: one.start())
+            self._started[site] = self._unanswered[site]
+
     def send(self, outbox: Sequence[tuple[int, bytes]]) -> None:
         for site, data in outbox:
-            self._unanswered[site] += 1
-            self._inboxes[site].put(data)
+            self._ask(site, partial(_handle, data))
 
-    def receive(self, due: float, stopped: Callable[[], bool]) -> Answers | None:
+    def receive(self, due: float, stopped: Callable[[], bool]) -> Said | None:
         """Returns the next answers, or None when `due` has passed."""
         while True:
             if stopped():
                 raise RoundAborted("the run was stopped; whole rounds are kept: resume")
             left = due - time.monotonic()
             try:
-                site, answers = self._answers.get(timeout=max(0.0, min(left, _TICK)))
+                site, answers = self._said.get(timeout=max(0.0, min(left, _TICK)))
             except Empty:
                 if left <= 0:
                     return None
                 continue
-            self._unanswered[site] -= 1
-            self._late -= {site}
-            self._late |= {site} if answers is None else set()
-            return site, answers
+            return site, self._noted(site, answers)
 
     def waits(self) -> bool:
         """Whether there is somebody to wait for: a site that is not late, or all are late."""
@@ -123,16 +143,34 @@ class _Post:
         for inbox in self._inboxes:
             inbox.put(None)
 
+    def _ask(self, site: int, ask: Ask) -> None:
+        self._unanswered[site] += 1
+        self._inboxes[site].put(ask)
+
+    def _noted(self, site: int, answers: Answers) -> Answers:
+        """Returns the answers; a refusal that belongs to the session before is none."""
+        starting = self._started[site] > 0
+        self._unanswered[site] -= 1
+        self._started[site] -= starting
+        self._late = self._late | {site} if answers is None else self._late - {site}
+        return [] if starting and isinstance(answers, NotJoined) else answers
+
     def _speak(self, number: int, site: Site) -> None:
-        self._answers.put((number, _asked(number, site, None)))
-        while (data := self._inboxes[number].get()) is not None:
-            self._answers.put((number, _asked(number, site, data)))
+        while (ask := self._inboxes[number].get()) is not None:
+            self._said.put((number, _asked(number, site, ask)))
 
 
-def _asked(number: int, site: Site, data: bytes | None) -> list[bytes] | None:
+def _handle(data: bytes, site: Site) -> list[bytes]:
+    return site.handle(data)
+
+
+def _asked(number: int, site: Site, ask: Ask) -> Answers:
     """A site that refuses or is lost says nothing; the others go on without it."""
     try:
-        return site.start() if data is None else site.handle(data)
+        return ask(site)
+    except NotJoined as error:
+        logger.warning("site came back as a new process", extra={"site": number})
+        return error
     except ConsiliumError as error:
         logger.warning("site lost: %s", error, extra={"site": number})
     except Exception:  # noqa: BLE001 - a thread's edge: who dies in silence would be waited for

@@ -56,6 +56,17 @@ class Dataset:
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Networks:
+    """What a project computes on its records; the attributes are those of `Ready`."""
+
+    model: nn.Module = field(repr=False)
+    trained: nn.Module = field(repr=False)
+    front_end: nn.Module = field(repr=False)
+    task: Classification
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
     """One arm's model and records, ready to compute on.
 
@@ -132,6 +143,18 @@ def read_named(settings: Data, folder: Path | None) -> Splits:
     return splits
 
 
+def make_networks(project: Project, *, shape: tuple[int, ...], classes: int, seed: int) -> Networks:
+    """Returns the model, with first weights of `seed`, and the task for records of `shape`.
+
+    Raises:
+        ConfigError: There is no such model for such data.
+    """
+    model = build(project.model.name, shape=shape, classes=classes, seed=seed)
+    front_end, trained = split_front_end(model)
+    task = Classification(classes, project.training.class_weights)
+    return Networks(model=model, trained=trained, front_end=front_end, task=task)
+
+
 def make_ready(project: Project, dataset: Dataset, *, federated: bool, seed: int) -> Ready:
     """Returns the model and the records of an arm.
 
@@ -147,24 +170,22 @@ def make_ready(project: Project, dataset: Dataset, *, federated: bool, seed: int
     """
     splits, settings = dataset.splits, project.data
     parts = _divide(splits, project.sites, seed) if federated else (splits.train,)
-    model = build(
-        project.model.name, shape=splits.train.shape, classes=len(splits.classes), seed=seed
+    networks = make_networks(
+        project, shape=splits.train.shape, classes=len(splits.classes), seed=seed
     )
-    front_end, trained = split_front_end(model)
     preprocessing = Preprocessing(
         mean=settings.mean,
         std=settings.std,
         standardise_each_image=settings.standardise_each_image,
     )
-    task = Classification(len(splits.classes), project.training.class_weights)
     return Ready(
-        model=model,
-        trained=trained,
-        front_end=front_end,
+        model=networks.model,
+        trained=networks.trained,
+        front_end=networks.front_end,
         parts=tuple(parts),
         names=site_names(parts) if federated else ("all data",),
         preprocessing=preprocessing,
-        task=task,
+        task=networks.task,
         views=project.training.views,
     )
 

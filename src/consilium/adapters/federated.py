@@ -4,7 +4,8 @@
 A run's folder holds `roll.bin` (who takes part), the checkpoint, and at the end the model and
 the result. A run that is asked for again goes on from there: with the same roll, from the
 last checkpoint, after the last round that any site's ledger shows. A site that is away then
-does not hold it up, as long as the threshold answers.
+does not hold it up, as long as the threshold answers. Two coordinators on one folder by mistake:
+the second is refused.
 """
 
 import logging
@@ -19,7 +20,9 @@ from consilium.adapters.checkpoints import NAME, load_progress, write_whole
 from consilium.adapters.concurrent import run_concurrent
 from consilium.adapters.coordinator_runner import CoordinatorRunner, resumed
 from consilium.adapters.dataset import Dataset, make_ready, read_dataset
+from consilium.adapters.holding import hold
 from consilium.adapters.measures import Traffic
+from consilium.adapters.metering import Meter, Unmetered
 from consilium.adapters.stage import (
     Observer,
     Played,
@@ -66,11 +69,11 @@ class Line(Protocol):
         ...
 
     def join(self, roll: bytes) -> list[bytes]:
-        """Returns the site's first messages."""
+        """Returns the site's first messages of a new session."""
         ...
 
     def handle(self, data: bytes) -> list[bytes]:
-        """Returns the site's answers."""
+        """Returns the site's answers; `NotJoined` is raised for a process without a session."""
         ...
 
 
@@ -83,11 +86,13 @@ class Conditions:
         quorum_seconds: How long a phase waits for sites that are missing.
         stopped: Says whether somebody ended the run from outside.
         observer: Who watches.
+        meter: Who counts.
     """
 
     quorum_seconds: float
     stopped: Callable[[], bool]
     observer: Observer
+    meter: Meter = field(default_factory=Unmetered)
 
 
 def conduct(call: Call, run: Run, lines: Sequence[Line], conditions: Conditions) -> RunResult:
@@ -101,11 +106,15 @@ def conduct(call: Call, run: Run, lines: Sequence[Line], conditions: Conditions)
 
     Raises:
         RoundAborted: Too few sites enrol or answer.
+        ConfigError: Another process conducts this run.
         ConsiliumError: What the parties refuse.
     """
-    if (before := finished_before(run)) is not None:
-        return before
     run.folder.mkdir(parents=True, exist_ok=True)
+    with hold(run.folder, "run"):
+        return finished_before(run) or _conduct(call, run, lines, conditions)
+
+
+def _conduct(call: Call, run: Run, lines: Sequence[Line], conditions: Conditions) -> RunResult:
     present = _enrol_all(lines)
     roll = _roll(call, run, {name: said for name, (said, _) in present.items()})
     stage, enrolled = _stage(call, run, roll)
@@ -223,7 +232,7 @@ def _play(stage: Stage, sites: Sequence[_End], last_round: int, conditions: Cond
     began = time.monotonic()
     progress = resumed(_first_progress(stage), last_round)
     conditions.observer.begins(stage.setup, stage.run.seed, progress)
-    hooks = make_hooks(stage, conditions.observer)
+    hooks = make_hooks(stage, conditions.observer, conditions.meter)
     coordinator = CoordinatorRunner(stage.setup.for_coordinator(), progress, hooks)
     finished = run_concurrent(
         coordinator,

@@ -4,6 +4,7 @@
     Outside --Start--> Joining --Roster--> Waiting --RoundStart--> Computing
     Joining --Roster--> Joining --CiphertextTable--> Waiting        (post-quantum job)
     Computing --Computed--> Charging --Charged--> Waiting           Waiting --Survivors--> Waiting
+    Computing --Failed--> Waiting                                   (this round is lost here)
     Waiting | Computing | Charging --RoundStart--> Computing        (the older round is over)
 
 Without a secure sum, Start leads to Waiting at once. Any other pair raises `OutOfTurn`.
@@ -183,6 +184,14 @@ class Computed:
 
 @final
 @dataclass(frozen=True, slots=True)
+class Failed:
+    """The contribution to `round` cannot be computed: this site is out of this round only."""
+
+    round: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Charged:
     """The charge of `round` is durable."""
 
@@ -192,7 +201,7 @@ class Charged:
     mask: Mask | None = field(default=None, repr=False)  # where it was expanded ahead
 
 
-Event: TypeAlias = Start | Received | Computed | Charged
+Event: TypeAlias = Start | Received | Computed | Failed | Charged
 
 
 @final
@@ -206,7 +215,7 @@ class Tell:
 @final
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """Compute this contribution, then say `Computed`."""
+    """Compute this contribution, then say `Computed` or `Failed`."""
 
     assignment: Assignment
 
@@ -262,9 +271,11 @@ def step(state: State, event: Event) -> Outcome:
         case Computing(), Computed(number, vector) if number == state.start.plan.round:
             charge = _charge(state.waiting.terms, number)
             return Charging(state.waiting, state.start, vector), (Pay(charge),)
+        case Computing(), Failed(number) if number == state.start.plan.round:
+            return replace(state.waiting, done=number), ()
         case Charging(), Charged(number) if number == state.start.plan.round:
             return _release(state, event)
-        case ((Waiting() | Computing() | Charging()), (Computed() | Charged())):
+        case ((Waiting() | Computing() | Charging()), (Computed() | Failed() | Charged())):
             return state, ()  # of a round that is over
         case _:
             raise OutOfTurn(f"{_name(event)} while {type(state).__name__}")

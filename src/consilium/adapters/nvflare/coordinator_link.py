@@ -4,7 +4,7 @@
 A run's folder is `consilium/runs/RUN` in the coordinator's kit and outlives the job; model and
 result, or the reason why there is none, are copied to where NVFlare lets the researcher
 download them. Requests have time-outs of their own; a site's process may start later than
-this one, so its first answer is waited for.
+this one, or again after a crash, so an answer is asked for until it is there.
 """
 
 import logging
@@ -13,15 +13,18 @@ import time
 from pathlib import Path
 from typing import Final, final
 
-from nvflare.apis.fl_constant import ReservedKey, ReturnCode
+from nvflare.apis.fl_constant import ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.impl.controller import Controller
 from nvflare.apis.server_engine_spec import ServerEngineSpec
 from nvflare.apis.shareable import Shareable
 from nvflare.apis.signal import Signal
+from nvflare.apis.utils.reliable_message import ReliableMessage
 
 from consilium.adapters.coordinator_runner import RoundReport
 from consilium.adapters.federated import Conditions, conduct
+from consilium.adapters.health import FILE, HealthFile, WatchedRun
+from consilium.adapters.logs import note_where
 from consilium.adapters.machine import keep_freed_memory, use_threads
 from consilium.adapters.nvflare.envelope import BODY, ENROL, JOIN, MESSAGE, PROGRESS, unseal
 from consilium.adapters.nvflare.kits import CoordinatorSettings, coordinator_settings
@@ -34,6 +37,9 @@ from consilium.federation.setup import Setup
 
 REFUSAL: Final = "refusal.txt"
 _PAUSE: Final = 0.2  # seconds between two requests to a process that does not listen yet
+_TRAVEL: Final = 10.0  # seconds for a message of no length
+_SLOWEST: Final = 125_000  # bytes a second: 1 Mbit/s
+_LAST_WORD: Final = 5.0  # seconds to say at the end what was paid; a site that is away cannot
 logger: Final = logging.getLogger("consilium.adapters.nvflare")
 
 
@@ -60,19 +66,25 @@ class CoordinatorLink(Controller):
         engine = fl_ctx.get_engine()
         workspace, over = engine.get_workspace(), Signal(abort_signal)
         results = Path(workspace.get_run_dir(fl_ctx.get_job_id()))
+        kit = Path(workspace.get_root_dir())
+        health = HealthFile(kit / "consilium" / FILE)
         try:
-            kit = Path(workspace.get_root_dir())
-            run = self._conduct(kit, engine, over)
+            run = self._conduct(kit, engine, over, health)
             for name in (MODEL, RESULT):
                 shutil.copyfile(run.folder / name, results / name)
         except ConsiliumError as error:
             logger.warning("run refused: %s", error)
+            health.failed(error)
+            health.ends("refused")
             (results / REFUSAL).write_text(str(error), encoding="utf-8")
         finally:
             over.trigger(value=True)  # requests that nobody answers keep a process alive
 
-    def _conduct(self, kit: Path, engine: ServerEngineSpec, over: Signal) -> Run:
+    def _conduct(
+        self, kit: Path, engine: ServerEngineSpec, over: Signal, health: HealthFile
+    ) -> Run:
         call, settings = make_call(*self._asked), coordinator_settings(kit)
+        note_where(run=call.run)
         run = Run(
             project=call.project,
             arm=call.arm,
@@ -85,7 +97,8 @@ class CoordinatorLink(Controller):
         conditions = Conditions(
             quorum_seconds=settings.quorum_seconds,
             stopped=lambda: bool(over.triggered),
-            observer=self._watch,
+            observer=WatchedRun(self._watch, health),
+            meter=health,
         )
         conduct(call, run, lines, conditions)
         return run
@@ -93,7 +106,7 @@ class CoordinatorLink(Controller):
 
 @final
 class NvflareLine:
-    """The way to one site: requests over NVFlare's aux path, until the run is `over`."""
+    """The way to one site, until the run is `over`: its answers are pushed when they are there."""
 
     def __init__(
         self, name: str, engine: ServerEngineSpec, settings: CoordinatorSettings, over: Signal
@@ -107,21 +120,14 @@ class NvflareLine:
         Raises:
             RemoteProtocolError: It refuses, or does not listen in time.
         """
-        deadline = time.monotonic() + self._settings.join_seconds
-        while True:
-            try:
-                return self._ask(ENROL, b"", self._settings.join_seconds)
-            except _Unanswered:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(_PAUSE)
+        return self._ask(ENROL, b"", self._settings.join_seconds)
 
     def standing(self) -> list[bytes]:
         """Returns the site's standing, if it answers at all."""
-        return self._ask(ENROL, b"", self._settings.quorum_seconds)[1:]
+        return unseal(self.name, self._sent(ENROL, b"", _LAST_WORD))[1:]
 
     def join(self, roll: bytes) -> list[bytes]:
-        """Returns the site's first messages."""
+        """Returns the site's first messages of a new session."""
         return self._ask(JOIN, roll, self._settings.lost_seconds)
 
     def handle(self, data: bytes) -> list[bytes]:
@@ -129,18 +135,37 @@ class NvflareLine:
         return self._ask(MESSAGE, data, self._settings.lost_seconds)
 
     def _ask(self, topic: str, data: bytes, seconds: float) -> list[bytes]:
+        """Asks until there is an answer; a process that died and came back is asked anew."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                return unseal(self.name, self._sent(topic, data, deadline - time.monotonic()))
+            except _Unanswered:
+                if time.monotonic() + _PAUSE > deadline or self._over.triggered:
+                    raise
+                time.sleep(_PAUSE)
+
+    def _sent(self, topic: str, data: bytes, seconds: float) -> object:
         request = Shareable()
         request[BODY] = data
         with self._engine.new_context() as context:
-            context.set_prop(ReservedKey.RUN_ABORT_SIGNAL, self._over, private=True, sticky=False)
-            replies = self._engine.send_aux_request(
-                [self.name], topic, request, seconds, context, optional=True
+            reply = ReliableMessage.send_request(
+                self.name,
+                topic,
+                request,
+                per_msg_timeout=min(_on_its_way(data), seconds / 2),
+                tx_timeout=seconds,
+                abort_signal=self._over,
+                fl_ctx=context,
             )
-        reply = (replies or {}).get(self.name)
-        if reply is None or reply.get_return_code() != ReturnCode.OK:
-            code = "no reply" if reply is None else reply.get_return_code()
-            raise _Unanswered(f"site {self.name} does not answer ({code})")
-        return unseal(self.name, reply.get(BODY))
+        if reply.get_return_code() != ReturnCode.OK:
+            raise _Unanswered(f"site {self.name} does not answer ({reply.get_return_code()})")
+        return reply.get(BODY)
+
+
+def _on_its_way(data: bytes) -> float:
+    """Returns for how many seconds a message may travel before it is sent again."""
+    return _TRAVEL + len(data) / _SLOWEST
 
 
 @final
