@@ -7,24 +7,34 @@ record's own value.
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, final
+from functools import cache
+from typing import Final, Literal, Protocol, TypeAlias, final, get_args
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that readers of PyTorch know
-from torch import Tensor
+from torch import Tensor, nn
 
 from consilium.errors import ConfigError
+
+MapLoss: TypeAlias = Literal["dice", "dice-ce"]
+
+SMOOTHING: Final = 50.0  # pixels, added to both sides of the Dice quotient of one image
 
 
 class Task(Protocol):
     """Maps a model's outputs to losses and to probabilities, record by record."""
 
+    @property
+    def classes(self) -> int:
+        """How many."""
+        ...
+
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Returns the losses (n,) of outputs (n, ...) against labels (n,)."""
+        """Returns the losses (n,) of outputs (n, ...) against labels (n,) or (n, h, w)."""
         ...
 
     def probabilities(self, outputs: Tensor) -> Tensor:
-        """Returns probabilities (n, classes), rows summing to one, of outputs (n, ...)."""
+        """Returns probabilities (n, classes, ...), summing to one over the classes."""
         ...
 
 
@@ -65,3 +75,70 @@ class Classification:
     def probabilities(self, outputs: Tensor) -> Tensor:
         """Returns the softmax (n, classes) of logits (n, classes)."""
         return torch.softmax(outputs, dim=1)
+
+
+# -- Label maps -----------------------------------------------------------------------
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Segmentation:
+    """One of `classes` classes a pixel, the first of which is the background.
+
+    `dice` is MONAI's soft Dice loss of each image: the mean over the foreground classes of
+    1 - (2 |truth * p| + s) / (|truth| + |p| + s), sums over the pixels of one image. The s of
+    `SMOOTHING` keeps an image without a class from pulling as hard as one that is full of it.
+    `dice-ce` adds the mean cross-entropy of the pixels, in nats.
+
+    Attributes:
+        classes: How many, background included, at least 2.
+        kind: Which loss.
+
+    Raises:
+        ConfigError: Fewer than two classes, or another kind.
+    """
+
+    classes: int
+    kind: MapLoss = "dice-ce"
+
+    def __post_init__(self) -> None:
+        if self.classes < 2:
+            raise ConfigError(f"classes={self.classes}, expected 2 or more; count the background")
+        if self.kind not in get_args(MapLoss):
+            raise ConfigError(f"kind={self.kind!r}, expected one of 'dice', 'dice-ce'")
+
+    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Returns the loss (n,) of logits (n, classes, h, w) against label maps (n, h, w)."""
+        numbers = torch.arange(self.classes, device=labels.device).view(
+            -1, *[1] * (labels.ndim - 1)
+        )
+        truth = (labels.unsqueeze(1) == numbers).to(outputs.dtype)
+        dice: Tensor = _dice_loss()(outputs, truth).flatten(1).mean(dim=1)
+        if self.kind == "dice":
+            return dice
+        own = (torch.log_softmax(outputs, dim=1) * truth).sum(dim=1)
+        return dice - own.flatten(1).mean(dim=1)
+
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        """Returns the softmax (n, classes, h, w) of logits (n, classes, h, w)."""
+        return torch.softmax(outputs, dim=1)
+
+
+@cache
+def _dice_loss() -> nn.Module:
+    try:
+        from monai.losses.dice import DiceLoss  # noqa: PLC0415 - two seconds to load
+    except ImportError:
+        raise ConfigError(
+            "label maps need monai, which is not installed; expected the extra: "
+            "pip install consilium[segmentation]"
+        ) from None
+
+    loss: nn.Module = DiceLoss(
+        include_background=False,
+        softmax=True,
+        reduction="none",
+        smooth_nr=SMOOTHING,
+        smooth_dr=SMOOTHING,
+    )
+    return loss
