@@ -123,7 +123,22 @@ def test_probabilities_of_a_pixel_sum_to_one() -> None:
     torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(2, 2, 2))
 
 
-@pytest.mark.parametrize(("classes", "kind"), [(1, "dice"), (3, "focal")])
-def test_a_segmentation_that_makes_no_sense_is_refused(classes: int, kind: MapLoss) -> None:
+def test_class_weights_multiply_the_cross_entropy_of_their_pixels() -> None:
+    weights = (0.5, 2.0, 3.0)
+
+    found = Segmentation(3, "dice-ce", weights).loss(map_logits(), MAPS)
+
+    own = torch.log_softmax(map_logits(), dim=1).gather(1, MAPS[:, None].long())[:, 0]
+    entropy = (-own * torch.tensor(weights)[MAPS.long()]).mean(dim=(1, 2))
+    torch.testing.assert_close(found, Segmentation(3, "dice").loss(map_logits(), MAPS) + entropy)
+
+
+@pytest.mark.parametrize(
+    ("classes", "kind", "weights"),
+    [(1, "dice", ()), (3, "focal", ()), (3, "dice", (1.0, 1.0, 1.0)), (3, "dice-ce", (1.0,))],
+)
+def test_a_segmentation_that_makes_no_sense_is_refused(
+    classes: int, kind: MapLoss, weights: tuple[float, ...]
+) -> None:
     with pytest.raises(ConfigError, match="expected"):
-        Segmentation(classes, kind)
+        Segmentation(classes, kind, weights)

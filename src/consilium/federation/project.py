@@ -32,7 +32,7 @@ class Data(Section, frozen=True, kw_only=True):
     """What is learnt, from what, and whose loss is bounded."""
 
     source: str
-    task: Literal["classification"] = "classification"
+    task: Literal["classification", "segmentation"] = "classification"
     privacy_unit: Literal["patient", "record"] = "patient"
     image_size: int | None = None
     classes: tuple[str, ...] | None = None
@@ -93,6 +93,7 @@ class Training(Section, frozen=True, kw_only=True):
     """How long, and what a round is in the arms without DP."""
 
     rounds: int
+    loss: Literal["dice", "dice-ce"] | None = None
     class_weights: tuple[float, ...] = ()
     local_epochs: int = 1
     local_batch: int = 32
@@ -343,6 +344,7 @@ def _check(project: Project) -> None:
         ("learning_rate", project.learning_rate),
     ):
         _check_used(name, section)
+    _check_task(project)
     if project.sites.post_quantum and project.sites.secure_sum != "on":
         raise ConfigError(
             "sites.post_quantum is set but sites.secure_sum is off; expected it only with the "
@@ -354,6 +356,15 @@ def _check(project: Project) -> None:
         _check_within("seeds", seed, 0, 2**32)
     if project.dp is not None:
         _check_dp(project.dp)
+
+
+def _check_task(project: Project) -> None:
+    """Refuses what only label maps would read."""
+    if project.data.task == "classification" and project.training.loss is not None:
+        raise ConfigError(
+            f"training.loss is {project.training.loss!r} but data.task 'classification' does not "
+            "read it; expected it only with 'segmentation': remove it or change data.task"
+        )
 
 
 def _check_used(name: str, section: Section) -> None:

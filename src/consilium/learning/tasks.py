@@ -56,14 +56,7 @@ class Classification:
     class_weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.classes < 2:
-            raise ConfigError(f"classes={self.classes}, expected 2 or more; count every class")
-        positive = all(math.isfinite(weight) and weight > 0 for weight in self.class_weights)
-        if len(self.class_weights) not in (0, self.classes) or not positive:
-            raise ConfigError(
-                f"class_weights={self.class_weights}, expected {self.classes} numbers > 0; "
-                "give one to each class, or none at all"
-            )
+        _check_classes(self.classes, self.class_weights)
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Returns the cross-entropy (n,), in nats, of logits (n, classes), labels (n,) int64."""
@@ -77,6 +70,17 @@ class Classification:
         return torch.softmax(outputs, dim=1)
 
 
+def _check_classes(classes: int, class_weights: tuple[float, ...]) -> None:
+    if classes < 2:
+        raise ConfigError(f"classes={classes}, expected 2 or more; count every class")
+    positive = all(math.isfinite(weight) and weight > 0 for weight in class_weights)
+    if len(class_weights) not in (0, classes) or not positive:
+        raise ConfigError(
+            f"class_weights={class_weights}, expected {classes} numbers > 0; "
+            "give one to each class, or none at all"
+        )
+
+
 # -- Label maps -----------------------------------------------------------------------
 
 
@@ -88,24 +92,31 @@ class Segmentation:
     `dice` is MONAI's soft Dice loss of each image: the mean over the foreground classes of
     1 - (2 |truth * p| + s) / (|truth| + |p| + s), sums over the pixels of one image. The s of
     `SMOOTHING` keeps an image without a class from pulling as hard as one that is full of it.
-    `dice-ce` adds the mean cross-entropy of the pixels, in nats.
+    `dice-ce` adds the mean cross-entropy of the pixels, in nats, weighted by class.
 
     Attributes:
         classes: How many, background included, at least 2.
         kind: Which loss.
+        class_weights: Of the cross-entropy of a pixel of each class, as for `Classification`.
 
     Raises:
-        ConfigError: Fewer than two classes, or another kind.
+        ConfigError: Fewer than two classes, another kind, or weights that are not one number
+            > 0 a class or that nothing reads.
     """
 
     classes: int
     kind: MapLoss = "dice-ce"
+    class_weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.classes < 2:
-            raise ConfigError(f"classes={self.classes}, expected 2 or more; count the background")
+        _check_classes(self.classes, self.class_weights)
         if self.kind not in get_args(MapLoss):
             raise ConfigError(f"kind={self.kind!r}, expected one of 'dice', 'dice-ce'")
+        if self.kind == "dice" and self.class_weights:
+            raise ConfigError(
+                "class_weights with loss 'dice', which does not read them; expected none: remove "
+                "them or use 'dice-ce'"
+            )
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Returns the loss (n,) of logits (n, classes, h, w) against label maps (n, h, w)."""
@@ -116,8 +127,10 @@ class Segmentation:
         dice: Tensor = _dice_loss()(outputs, truth).flatten(1).mean(dim=1)
         if self.kind == "dice":
             return dice
-        own = (torch.log_softmax(outputs, dim=1) * truth).sum(dim=1)
-        return dice - own.flatten(1).mean(dim=1)
+        weights = self.class_weights or (1.0,) * self.classes
+        logarithms = torch.log_softmax(outputs, dim=1) * truth
+        own = logarithms.flatten(2).mean(dim=2) * outputs.new_tensor(weights)
+        return dice - own.sum(dim=1)
 
     def probabilities(self, outputs: Tensor) -> Tensor:
         """Returns the softmax (n, classes, h, w) of logits (n, classes, h, w)."""
