@@ -10,12 +10,13 @@ import pytest
 from tests.adapters.conftest import make_run, same_seeds
 
 from consilium.adapters.dataset import Dataset, make_ready
-from consilium.adapters.stage import MODEL, RESULT, NobodyWatches
+from consilium.adapters.stage import MODEL, PICTURES, RESULT, NobodyWatches
 from consilium.adapters.training import train_arm
 from consilium.data.records import Records, SplitName, Splits
 from consilium.errors import ConfigError, DataError
 from consilium.federation.arms import ARMS
 from consilium.federation.results import RunResult
+from consilium.learning.pictures import Picture
 
 NOBODY = NobodyWatches()
 CHANGES = {
@@ -143,3 +144,20 @@ def test_a_site_without_a_class_is_named(tmp_path: Path, squares: Dataset) -> No
 
     with pytest.raises(DataError, match="has no record of class right"):
         train_arm(run, replace(squares, splits=replace(squares.splits, train=train)), NOBODY)
+
+
+# -- Pictures -------------------------------------------------------------------------
+
+
+def test_pictures_are_left_only_where_the_project_declares_test_records_public(
+    tmp_path: Path, squares: Dataset
+) -> None:
+    few = CHANGES | {"training.rounds": "1"}
+    public = few | {"data.test_pictures": "test-records-are-public"}
+
+    for name, changes in (("kept", few), ("shown", public)):
+        train_arm(make_run(tmp_path / name, "central", changes), squares, NOBODY)
+
+    assert not (tmp_path / "kept" / PICTURES).exists()
+    shown = msgspec.msgpack.decode((tmp_path / "shown" / PICTURES).read_bytes(), type=list[Picture])
+    assert len(shown) == 6

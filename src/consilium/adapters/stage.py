@@ -34,11 +34,13 @@ from consilium.learning.looks import Look, look, look_at_maps
 from consilium.learning.map_metrics import MapMetrics, evaluate_maps
 from consilium.learning.metrics import Metrics, evaluate
 from consilium.learning.parameters import Vector, assign, dimension
+from consilium.learning.pictures import choose_pictures
 from consilium.learning.schedules import learning_rate
 from consilium.learning.training import predict
 
 RESULT: Final = "result.json"
 MODEL: Final = "model.safetensors"
+PICTURES: Final = "pictures.msgpack"  # of test records, only where the project shows them
 _BOOTSTRAP_SEED: Final = 20_26
 _PACKAGES: Final = ("consilium", "torch", "numpy", "dp-accounting", "cryptography")
 
@@ -204,11 +206,14 @@ def leave_behind(
 
 
 def _test(stage: Stage, weights: Vector) -> tuple[Metrics, MapMetrics | None]:
-    """The one look at the test records."""
+    """The one look at the test records; leaves their pictures where the project shows them."""
     model, splits = copy.deepcopy(stage.ready.trained), stage.dataset.splits
     assign(model, weights)
     inputs, _ = stage.ready.features(splits.test)
     probabilities = predict(model, stage.ready.task, inputs)
+    if stage.run.project.data.test_pictures != "none":
+        shown = choose_pictures(splits.test, probabilities.argmax(axis=1), splits.classes)
+        write_whole(stage.run.folder / PICTURES, msgspec.msgpack.encode(shown))
     seed, patients, labels = _BOOTSTRAP_SEED, splits.test.patients, splits.test.labels
     if splits.test.has_label_maps:
         maps = labels.astype(np.uint8, copy=False)

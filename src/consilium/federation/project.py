@@ -39,6 +39,7 @@ class Data(Section, frozen=True, kw_only=True):
     standardise_each_image: bool = False
     mean: float = 0.5
     std: float = 0.25
+    test_pictures: Literal["none", "test-records-are-public"] = "none"
 
 
 class Sites(Section, frozen=True, kw_only=True):
@@ -360,6 +361,11 @@ def _check(project: Project) -> None:
 
 def _check_task(project: Project) -> None:
     """Refuses what only label maps would read."""
+    if project.data.task == "classification" and project.data.test_pictures != "none":
+        raise ConfigError(
+            "data.test_pictures is set but data.task 'classification' has none to show; expected "
+            "it only with 'segmentation': remove it or change data.task"
+        )
     if project.data.task == "classification" and project.training.loss is not None:
         raise ConfigError(
             f"training.loss is {project.training.loss!r} but data.task 'classification' does not "
