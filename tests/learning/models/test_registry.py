@@ -87,9 +87,12 @@ def test_one_logit_a_class(name: str, shape: Shape, classes: int, expected: int)
 
 
 def test_every_name_has_its_count_tested() -> None:
-    others = set(NAMES) - set(MAP_NAMES)  # which have their own tests
+    assert {name for name, *_ in PARAMETERS} == {name for name, _ in SMALLEST}
+    assert {name for name, *_ in PARAMETERS} == set(NAMES) - set(MAP_NAMES)
 
-    assert {name for name, *_ in PARAMETERS} == {name for name, _ in SMALLEST} == others
+
+def test_models_of_label_maps_have_their_own_tests() -> None:
+    assert set(MAP_NAMES) == {"jets", "unet", "unet-small"}
 
 
 def test_images_need_not_be_square() -> None:

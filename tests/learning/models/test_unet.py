@@ -9,7 +9,7 @@ from consilium.dp.clipping import PatientBatch, clipped_sum, why_not_booked
 from consilium.dp.conformity import check
 from consilium.errors import ConfigError
 from consilium.learning.front_end import split_front_end
-from consilium.learning.models.registry import MAP_NAMES, build
+from consilium.learning.models.registry import build
 from consilium.learning.models.unet import DEPTH, Folded
 from consilium.learning.tasks import Segmentation
 
@@ -33,7 +33,7 @@ def small() -> nn.Module:
 # -- Shape ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", MAP_NAMES)
+@pytest.mark.parametrize("name", SIZES)
 def test_a_logit_for_every_class_and_pixel(name: str) -> None:
     model = build(name, shape=SHAPE, classes=3, seed=0, label_maps=True)
 
@@ -65,7 +65,9 @@ def test_sides_that_do_not_fold_are_refused(shape: tuple[int, ...]) -> None:
 
 
 def test_label_maps_need_a_model_for_them() -> None:
-    with pytest.raises(ConfigError, match="asked for label maps; expected one of unet, unet-small"):
+    with pytest.raises(
+        ConfigError, match="asked for label maps; expected one of jets, unet, unet-small"
+    ):
         build("nf-resnet", shape=(1, 32, 32), classes=3, seed=0, label_maps=True)
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from consilium.errors import ConfigError
+from consilium.learning.models.jets import jets
 from consilium.learning.models.logistic import Logistic
 from consilium.learning.models.nf_resnet import NfResNet
 from consilium.learning.models.small_cnn import SmallCnn
@@ -43,6 +44,7 @@ _MODELS: Final[Mapping[str, _Model]] = {
         make=partial(wavelet, angles=4, second_order=True), least_side=8
     ),
     "logistic": _Model(make=Logistic, least_side=None),
+    "jets": _Model(make=jets, least_side=SIDES, maps=True, sides=2),
     "unet": _Model(make=partial(unet, width=16), least_side=SIDES, maps=True, sides=SIDES),
     "unet-small": _Model(make=partial(unet, width=4), least_side=SIDES, maps=True, sides=SIDES),
 }
