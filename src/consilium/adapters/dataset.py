@@ -30,12 +30,12 @@ from consilium.errors import DataError
 from consilium.federation.contribution import Trainee
 from consilium.federation.project import Data, Project, Sites
 from consilium.federation.setup import PublicFacts
-from consilium.learning.augmentation import view
+from consilium.learning.augmentation import view, view_of_maps
 from consilium.learning.front_end import apply_front_end, split_front_end
 from consilium.learning.models.registry import build
 from consilium.learning.parameters import dimension
 from consilium.learning.preprocessing import Preprocessing
-from consilium.learning.tasks import Classification
+from consilium.learning.tasks import Classification, Segmentation, Task
 
 _BY_LABEL: Final = ("label-shards", "labels-per-site", "dirichlet")  # may leave a class out
 
@@ -62,7 +62,7 @@ class Networks:
     model: nn.Module = field(repr=False)
     trained: nn.Module = field(repr=False)
     front_end: nn.Module = field(repr=False)
-    task: Classification
+    task: Task
 
 
 @final
@@ -87,11 +87,11 @@ class Ready:
     parts: tuple[Records, ...]
     names: tuple[str, ...]
     preprocessing: Preprocessing
-    task: Classification
+    task: Task
     views: int
 
     def features(self, records: Records) -> tuple[Tensor, Tensor]:
-        """Returns what the trained part sees of `records`, and their labels."""
+        """Returns what the trained part sees of `records`, and their labels or label maps."""
         inputs, labels = self.preprocessing.tensors(records)
         return apply_front_end(self.front_end, inputs), labels
 
@@ -104,7 +104,7 @@ class Ready:
             model=copy.deepcopy(self.trained),
             task=self.task,
             inputs=torch.cat(views),
-            labels=labels.repeat(self.views),
+            labels=torch.cat([view_of_maps(images, labels, k) for k in range(self.views)]),
             rows=tuple(_of_every_view(rows, len(part), self.views) for rows in part.by_patient()),
         )
 
@@ -149,9 +149,15 @@ def make_networks(project: Project, *, shape: tuple[int, ...], classes: int, see
     Raises:
         ConfigError: There is no such model for such data.
     """
-    model = build(project.model.name, shape=shape, classes=classes, seed=seed)
+    model = build(
+        project.model.name,
+        shape=shape,
+        classes=classes,
+        seed=seed,
+        label_maps=project.data.task == "segmentation",
+    )
     front_end, trained = split_front_end(model)
-    task = Classification(classes, project.training.class_weights)
+    task = _task(project, classes)
     return Networks(model=model, trained=trained, front_end=front_end, task=task)
 
 
@@ -169,6 +175,7 @@ def make_ready(project: Project, dataset: Dataset, *, federated: bool, seed: int
         ConfigError: There is no such model for such data.
     """
     splits, settings = dataset.splits, project.data
+    _check_task(settings, splits)
     parts = _divide(splits, project.sites, seed) if federated else (splits.train,)
     networks = make_networks(
         project, shape=splits.train.shape, classes=len(splits.classes), seed=seed
@@ -188,6 +195,23 @@ def make_ready(project: Project, dataset: Dataset, *, federated: bool, seed: int
         task=networks.task,
         views=project.training.views,
     )
+
+
+def _task(project: Project, classes: int) -> Task:
+    weights = project.training.class_weights
+    if project.data.task == "segmentation":
+        return Segmentation(classes, project.training.loss or "dice-ce", weights)
+    return Classification(classes, weights)
+
+
+def _check_task(settings: Data, splits: Splits) -> None:
+    found = "segmentation" if splits.train.has_label_maps else "classification"
+    if settings.task != found:
+        raise DataError(
+            f"data.task is {settings.task!r}; {settings.source} has "
+            f"{'a label map for each image' if found == 'segmentation' else 'a class a record'}: "
+            f"set data.task = {found!r}"
+        )
 
 
 def public_facts(ready: Ready) -> PublicFacts:
