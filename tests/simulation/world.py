@@ -298,11 +298,16 @@ class World:
         return replace(made, look=look, save=save)
 
     def contribute(
-        self, trainee: Trainee, work: Work, assignment: Assignment, secret: bytes
+        self,
+        trainee: Trainee,
+        work: Work,
+        assignment: Assignment,
+        secret: bytes,
+        *team: Any,  # noqa: ANN401
     ) -> Any:  # noqa: ANN401 - a ring
         process = self.kernel.me().process
         self.watch.computes(assignment.weights)
-        vector = contribute(trainee, work, assignment, secret)
+        vector = contribute(trainee, work, assignment, secret, *team)
         for job in self.jobs:
             for site in job.sites.values():
                 if site.process is process:
