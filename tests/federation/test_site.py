@@ -504,7 +504,7 @@ def test_weights_of_another_model_are_refused(count: int) -> None:
         step(SECURE["joined"], received(start))
 
 
-@pytest.mark.parametrize("rate", [math.nan, math.inf, -0.1])
+@pytest.mark.parametrize("rate", [math.nan, math.inf, -0.1, 1e300])
 def test_a_learning_rate_that_is_none_is_refused(rate: float) -> None:
     start = RoundStart(round_start(3).plan, WEIGHTS, rate)
 

@@ -20,6 +20,7 @@ from consilium.adapters.checkpoints import NAME, load_progress, write_whole
 from consilium.adapters.concurrent import run_concurrent
 from consilium.adapters.coordinator_runner import CoordinatorRunner, resumed
 from consilium.adapters.dataset import Dataset, make_ready, read_dataset
+from consilium.adapters.disks import disk_in_words
 from consilium.adapters.holding import hold
 from consilium.adapters.measures import Traffic
 from consilium.adapters.metering import Meter, Unmetered
@@ -107,10 +108,11 @@ def conduct(call: Call, run: Run, lines: Sequence[Line], conditions: Conditions)
     Raises:
         RoundAborted: Too few sites enrol or answer.
         ConfigError: Another process conducts this run.
+        DataError: A disk is full or broken; what was finished before is whole.
         ConsiliumError: What the parties refuse.
     """
     run.folder.mkdir(parents=True, exist_ok=True)
-    with hold(run.folder, "run"):
+    with disk_in_words(), hold(run.folder, "run"):
         return finished_before(run) or _conduct(call, run, lines, conditions)
 
 

@@ -17,6 +17,7 @@ from typing import Final, final
 
 from consilium import wire
 from consilium.adapters.dataset import Dataset, Ready, make_ready, read_named
+from consilium.adapters.disks import disk_in_words
 from consilium.adapters.health import FILE, HealthFile
 from consilium.adapters.ledger_file import FileLedger, count_charges, last_charged
 from consilium.adapters.randomness import Source, operating_system
@@ -92,7 +93,7 @@ class SiteSession:
             AccessDenied: The steward did not approve this.
             ConsiliumError: Its records cannot be used.
         """
-        with self._turn:
+        with self._turn, disk_in_words():
             said = self._admitted().said
             ledger = self._folder.ledger(self._call.run)
             standing = Standing(count_charges(ledger), last_charged(ledger))
@@ -108,7 +109,7 @@ class SiteSession:
             AccessDenied: The steward did not approve this, or did not compare this roster.
             ConsiliumError: The roll breaks a rule, or nothing can be promised.
         """
-        with self._turn:
+        with self._turn, disk_in_words():
             enrolled = self._admitted()
             self._stack.close()
             self._runner = None
@@ -122,8 +123,9 @@ class SiteSession:
             NotJoined: This process knows no roll yet.
             ProtocolError: The message breaks a rule.
             BudgetExceeded: The answer is not paid for.
+            DataError: Its charge is not on the disk; nothing left.
         """
-        with self._turn:
+        with self._turn, disk_in_words():
             if self._runner is None:
                 raise NotJoined("a message came before the roll; nothing was said")
             return self._runner.handle(message)

@@ -18,9 +18,8 @@ What was computed for a round that is over is dropped. The caller takes each sec
 encapsulation fresh from the operating system.
 """
 
-import math
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias, final
+from typing import Final, TypeAlias, final
 
 import numpy as np
 
@@ -61,6 +60,8 @@ from consilium.secagg.site import (
     site_step,
 )
 from consilium.wire import derive
+
+LARGEST_RATE: Final = float(np.finfo(np.float32).max)  # of learning: what local training can hold
 
 # -- Terms ----------------------------------------------------------------------------
 
@@ -327,8 +328,8 @@ def _begin_round(state: Waiting, start: RoundStart, *, after: int) -> Outcome:
         check_sites(plan.members, among=roster, least=terms.job.threshold)
     if plan.model != model_digest(start.weights):
         raise RemoteProtocolError("weights do not match the digest that the round is bound to")
-    if not (math.isfinite(start.learning_rate) and start.learning_rate >= 0):
-        raise RemoteProtocolError(f"learning rate {start.learning_rate}; expected 0 or more")
+    if not 0 <= start.learning_rate <= LARGEST_RATE:
+        raise RemoteProtocolError(f"learning rate {start.learning_rate}; expected 0 to 3.4e38")
     assignment = Assignment(
         round=plan.round,
         weights=weights_from_bytes(start.weights, terms.dimension),
