@@ -455,7 +455,8 @@ def identities(dataset: Dataset) -> set[bytes]:
                     found |= {part.encode(form, "replace") for part in parts}
                 original = getattr(value, "original_string", None) or b""
                 found |= set(original.split(b"^"))
-    return {one for one in found if len(one) >= 4}
+    # A pseudonym is hexadecimal: it holds short numbers by chance.
+    return {one for one in found if len(one) >= (6 if one.isdigit() else 4)}
 
 
 def test_no_name_of_a_real_object_is_in_a_byte_of_the_dataset_or_the_log(
@@ -465,6 +466,7 @@ def test_no_name_of_a_real_object_is_in_a_byte_of_the_dataset_or_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
+    write(tmp_path / "key", bytes(32)).chmod(0o600)
     policy = Policy(
         rendering=Rendering(size=32), dates="shift", no_burned_in_text=True, no_faces=True
     )
