@@ -22,13 +22,13 @@ from tests.simulation.history import History, play
 from tests.simulation.script import script_of
 
 from consilium.adapters import (
-    checkpoints,
     coordinator_runner,
     federated,
     holding,
     ledger_file,
     site_runner,
     site_session,
+    whole_files,
 )
 from consilium.federation import plain_sum
 from consilium.federation import site as training
@@ -104,13 +104,13 @@ BUGS: Final = {
         coordinator_runner, "CoordinatorRunner._save", "self._hooks.save(progress)",
         "self._hooks.save(vars(self).get('late', progress)); vars(self)['late'] = progress"),
     "a checkpoint is written in place": Bug(
-        checkpoints, "write_whole", 'path.with_name(path.name + ".part")', "path",
+        whole_files, "write_whole", 'path.with_name(path.name + ".part")', "path",
         r"coordinator: .* at fsync part", seed=27),
     "a checkpoint's name is not synced": Bug(
-        checkpoints, "write_whole", "sync_folder(path.parent)", "pass",
+        whole_files, "write_whole", "sync_folder(path.parent)", "pass",
         r"coordinator: power cut", seed=16),
     "two coordinators hold one folder": Bug(
-        holding, "hold", "fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass",
+        holding, "_lock", "fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass",
         "in the same folder", seed=35),
     "a repeated update is added": Bug(
         plain_sum, "add_plainly", "update.site in sum_.uploaded", "False",
