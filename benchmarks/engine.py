@@ -25,7 +25,7 @@ import grpc
 import grpc.aio
 import msgspec
 from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
-from recipes import _commit, _processor
+from recipes import commit, processor
 
 from consilium.adapters.nvflare import kits
 
@@ -47,12 +47,16 @@ def main() -> None:
     names = [f"site-{k}" for k in range(asked.sites)]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "bench"
-        made = kits.provision("bench", names, "localhost", _free_port(), folder)
+        says = kits.Federation(
+            name="bench", role=kits.COORDINATOR, sites=tuple(names), host="localhost",
+            port=_free_port(),
+        )  # fmt: skip
+        made = kits.provision(says, folder)
         bare = _bare(made, names, asked.repeats)
         ours = _ours(folder, names, asked.repeats)
     facts = {
-        "commit": _commit(),
-        "machine": _processor(),
+        "commit": commit(),
+        "machine": processor(),
         "sites": asked.sites,
         "seconds_a_leg": {size: {"nvflare": ours[size], "grpc": bare[size]} for size in SIZES},
     }
@@ -76,10 +80,10 @@ def _play(part: str, kit: Path) -> None:
     if part == "bare":
         asyncio.run(_bare_site(kit))
         return
-    role = kits.federation_of(kit, part).role
-    link = "EchoCoordinator" if role == kits.COORDINATOR else "EchoSite"
-    kits.prepare(kit, f"echo_link.{link}")
-    kits.serve(kit, role)
+    says = kits.federation_of(kit, part)
+    link = "EchoCoordinator" if says.role == kits.COORDINATOR else "EchoSite"
+    kits.prepare(kit, f"echo_link.{link}", says, kits.Watching())
+    kits.serve(kit, says.role)
 
 
 def _free_port() -> int:

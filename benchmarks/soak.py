@@ -29,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from recipes import _commit, _processor
+from recipes import commit, processor
 
 from consilium.adapters.health import FILE, Health, read_health
 
@@ -45,7 +45,7 @@ name = "squeezenet"
 [training]
 rounds = 10
 [dp]
-target_epsilon = 1000.0
+target_epsilon = 90.0
 delta = 1e-4
 expected_batch = 48
 """  # expected_batch is set to 16 a site
@@ -122,8 +122,8 @@ def main() -> None:
         sites = [read_health(folder / "kits" / name / "consilium" / FILE) for name in names]
         coordinator = read_health(folder / "kits" / "coordinator" / "consilium" / FILE)
     facts = {
-        "commit": _commit(),
-        "machine": _processor(),
+        "commit": commit(),
+        "machine": processor(),
         "sites": asked.sites,
         "rounds": asked.rounds,
         "task": asked.task,
@@ -176,7 +176,7 @@ def _train(asked: argparse.Namespace, folder: Path, watch: Watch) -> float:
     changes = {
         "sites.count": str(asked.sites),
         "training.rounds": str(asked.rounds),
-        "dp.target_epsilon": "1000",
+        "dp.target_epsilon": "90",
         "training.evaluate_every": str(max(1, asked.rounds // 5)),
     }
     if asked.task == "squeezenet224":

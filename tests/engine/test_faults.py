@@ -41,7 +41,7 @@ from pathlib import Path
 from consilium.adapters.nvflare import kits
 
 kit = Path(sys.argv[1])
-kits.prepare(kit, kits.SITE_LINK)
+kits.prepare(kit, kits.SITE_LINK, kits.federation_of(kit), kits.Watching())
 kits.serve(kit, "c")
 """
 
