@@ -40,7 +40,11 @@ from consilium.federation.results import RunResult
 _NOTE: Final = "federation.json"
 _POLL: Final = 1.0  # seconds
 _CONNECT: Final = 20.0  # seconds
-_PATIENCE: Final = 45.0  # seconds, for sites; they look for a coordinator that came back
+_PATIENCE: Final = 45.0  # seconds, for sites that look for their coordinator, and for answers
+_LOST: Final = (
+    "the coordinator cannot be reached any more; expected a connection until the end: the run goes "
+    "on without it, fetch its result later with --resume"
+)
 
 Seen: TypeAlias = Mapping[str, int | float | str | None]
 
@@ -113,31 +117,39 @@ def _await_sites(session: Session, sites: Sequence[str], watch: Callable[[Seen],
 def _followed(
     session: Session, job: str, watch: Callable[[Seen], None], folder: Path, run: Run
 ) -> str:
+    heard, status = time.monotonic(), ""
     try:
-        while True:
-            status = str(session.get_job_meta(job).get(JobMetaKey.STATUS.value))
-            if status.startswith("FINISHED"):
-                break
+        while not status.startswith("FINISHED"):
+            status = _status(session, job)
+            if status:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > _PATIENCE:
+                raise RoundAborted(_LOST)
             if status == "RUNNING":
                 watch(_progress(session, job))
             time.sleep(_POLL)
     except KeyboardInterrupt:
         session.abort_job(job)
         raise
-    except (NoConnection, SessionClosed):
-        raise RoundAborted(
-            "the coordinator cannot be reached any more; expected a connection until the end: the "
-            "run goes on without it, fetch its result later with --resume"
-        ) from None
+    except SessionClosed:
+        raise RoundAborted(_LOST) from None
     _fetch(Path(session.download_job_result(job, str(folder))), run)
     return status
+
+
+def _status(session: Session, job: str) -> str:
+    """Returns NVFlare's word for where the job is; empty where there is no answer now."""
+    try:
+        return str(session.get_job_meta(job).get(JobMetaKey.STATUS.value))
+    except NoConnection:
+        return ""
 
 
 def _progress(session: Session, job: str) -> Seen:
     try:
         return dict(session.do_app_command(job, PROGRESS, {}))
-    except (JobNotRunning, InternalError, NoReply, RuntimeError):  # while a job starts and ends
-        return {}
+    except (JobNotRunning, InternalError, NoReply, NoConnection, RuntimeError):
+        return {}  # while a job starts and ends, or a busy coordinator is slow
 
 
 def _fetch(downloaded: Path, run: Run) -> None:
