@@ -19,12 +19,20 @@ import msgspec
 from consilium.adapters.checkpoints import write_whole
 from consilium.adapters.dataset import Dataset, read_dataset
 from consilium.adapters.machine import use_threads
-from consilium.adapters.stage import MODEL, NobodyWatches, Observer, Run, finished_before
+from consilium.adapters.stage import (
+    MODEL,
+    PICTURES,
+    NobodyWatches,
+    Observer,
+    Run,
+    finished_before,
+)
 from consilium.adapters.training import train_arm
 from consilium.errors import ConfigError
 from consilium.federation.arms import ARMS, MAIN_ARM
 from consilium.federation.project import Project, parse_project
 from consilium.federation.results import RunResult
+from consilium.learning.pictures import Picture
 from consilium.web.curves import draw_curves
 from consilium.web.report import render_report
 
@@ -233,9 +241,19 @@ def _write_report(folder: Path, results: Sequence[RunResult], next_command: str)
     lines = b"".join(msgspec.json.encode(one) + b"\n" for one in results)
     write_whole(folder / "results.jsonl", lines)
     write_whole(folder / "curves.svg", draw_curves(results))
-    page = render_report(results, title=main.project, next_command=next_command)
+    own = folder / "runs" / f"{main.arm}-seed{main.seed}"
+    page = render_report(
+        results, title=main.project, next_command=next_command, pictures=_pictures(own)
+    )
     write_whole(folder / "report.html", page.encode())
     statement = msgspec.json.format(msgspec.json.encode(main.statement), indent=2)
     write_whole(folder / "privacy.json", statement + b"\n")
-    model = folder / "runs" / f"{main.arm}-seed{main.seed}" / MODEL
-    write_whole(folder / MODEL, model.read_bytes())
+    write_whole(folder / MODEL, (own / MODEL).read_bytes())
+
+
+def _pictures(run: Path) -> tuple[Picture, ...]:
+    """Returns the test pictures that a run left, if its project shows any."""
+    path = run / PICTURES
+    if not path.exists():
+        return ()
+    return msgspec.msgpack.decode(path.read_bytes(), type=tuple[Picture, ...])

@@ -258,3 +258,26 @@ def test_an_alpha_that_is_no_number_above_zero_is_refused(value: float) -> None:
 def test_a_smallest_share_outside_0_to_1_is_refused(value: float) -> None:
     with pytest.raises(ConfigError, match="smallest_share"):
         IidUnequal(value)
+
+
+# -- Label maps -----------------------------------------------------------------------
+
+
+def with_maps(patients: int) -> Records:
+    some = records(patients)
+    images = np.zeros((len(some), 1, 2, 2), np.uint8)
+    return replace(some, inputs=images, labels=np.zeros((len(some), 2, 2), np.uint8))
+
+
+@pytest.mark.parametrize("kind", [IidEqual(), IidUnequal(0.1)])
+def test_label_maps_are_divided_by_patient(kind: Partition) -> None:
+    parts = partition(with_maps(40), kind, sites=4, seed=0, classes=2)
+
+    assert sum(part.patient_count for part in parts) == 40
+    assert all(part.has_label_maps for part in parts)
+
+
+@pytest.mark.parametrize("kind", [LabelShards(), LabelsPerSite(1), Dirichlet(0.5)])
+def test_label_maps_cannot_be_divided_by_label(kind: Partition) -> None:
+    with pytest.raises(DataError, match="label maps for a division by label"):
+        partition(with_maps(40), kind, sites=4, seed=0, classes=2)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consilium.data.records import Records, Splits
+from consilium.data.records import Labels, Records, Splits
 from consilium.errors import DataError
 
 
@@ -146,7 +146,7 @@ REFUSED: dict[str, tuple[Callable[[], Records], str]] = {
     "fewer sites": (lambda: replace(records("a", "b"), sites=np.array(["x"])), "site column"),
     "empty site": (lambda: replace(records("a", "b"), sites=np.array(["x", ""])), "without a site"),
     "negative label": (lambda: records("a", "b", label=-1), "found label -1"),
-    "small labels": (lambda: replace(records("a", "b"), labels=np.zeros(2, np.int8)), "int8"),
+    "small labels": (lambda: replace(records("a", "b"), labels=np.zeros(2, np.uint8)), "uint8"),
     "float images": (
         lambda: replace(records("a", "b"), inputs=np.zeros((2, 1, 2, 2), np.float32)),
         "inputs of float32",
@@ -217,3 +217,60 @@ def test_an_origin_of_two_lines_is_refused() -> None:
 
     with pytest.raises(DataError, match="one line"):
         replace(whole, origin="one\ntwo")
+
+
+# -- Label maps -----------------------------------------------------------------------
+
+
+def mapped(maps: Labels) -> Records:
+    count = len(maps)
+    return Records(
+        inputs=np.zeros((count, 1, 2, 2), np.uint8),
+        labels=maps,
+        patients=np.array([f"p{i}" for i in range(count)]),
+    )
+
+
+MAPS = np.array([[[0, 1], [1, 0]], [[0, 0], [0, 2]], [[0, 0], [0, 0]]], np.uint8)
+
+
+def test_records_that_show_a_class_are_counted() -> None:
+    some = mapped(MAPS)
+
+    assert some.has_label_maps
+    assert some.class_counts(4).tolist() == [3, 1, 1, 0]
+
+
+def test_label_maps_are_taken_with_their_records_and_cannot_be_written_to() -> None:
+    some = mapped(MAPS).take(np.array([1, 0]))
+
+    np.testing.assert_array_equal(some.labels, MAPS[[1, 0]])
+    with pytest.raises(ValueError, match="read-only"):
+        some.labels[0] = 1
+
+
+@pytest.mark.parametrize("maps", [MAPS[:, :1], MAPS.astype(np.int64), MAPS[:, :, None]])
+def test_label_maps_of_another_shape_or_type_are_refused(maps: Labels) -> None:
+    with pytest.raises(DataError, match=r"expected images, and uint8 \(3, 2, 2\)"):
+        mapped(maps)
+
+
+def test_a_table_has_no_label_maps() -> None:
+    with pytest.raises(DataError, match="expected images"):
+        replace(table((1.0, 2.0), (3.0, 4.0)), labels=np.zeros((2, 2), np.uint8))
+
+
+def test_splits_have_label_maps_everywhere_or_nowhere() -> None:
+    first, second = mapped(MAPS[:2]), records("a", "b")
+    third = replace(mapped(MAPS[:2]), patients=np.array(["c", "d"]))
+
+    with pytest.raises(DataError, match="label maps in only one of train and validation"):
+        splits(first, second, third)
+
+
+def test_a_pixel_without_a_class_is_refused() -> None:
+    second = replace(mapped(MAPS[:2]), patients=np.array(["c", "d"]))
+    third = replace(mapped(MAPS[:2]), patients=np.array(["e", "f"]))
+
+    with pytest.raises(DataError, match="found label 2; expected 0 to 1"):
+        splits(mapped(MAPS[:2]), second, third)

@@ -212,5 +212,9 @@ def test_a_look_is_judged_by_its_auc_or_else_by_its_accuracy() -> None:
     assert look(1, 0.6).score == 0.6
 
 
+def test_the_score_of_label_maps_is_the_dice() -> None:
+    assert replace(look(1, 0.99), dice=0.4).score == 0.4
+
+
 def test_weights_do_not_print() -> None:
     assert "array" not in repr(after_looks(agenda(patience=1), 0.5))

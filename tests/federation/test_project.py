@@ -420,3 +420,8 @@ def test_terms_survive_the_round_trip() -> None:
     again: Project = parse_project(project.resolved())
 
     assert [again.terms(arm) for arm in ARMS] == [project.terms(arm) for arm in ARMS]
+
+
+def test_a_loss_of_label_maps_is_refused_for_classes() -> None:
+    with pytest.raises(ConfigError, match="'classification' does not read it"):
+        parse_project(PROJECT, {"training.loss": "dice"})

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from consilium.errors import ConfigError
-from consilium.learning.augmentation import SHIFT, TURN, ZOOM, _coins, view
+from consilium.learning.augmentation import SHIFT, TURN, ZOOM, _coins, view, view_of_maps
 
 SIDE = 32
 
@@ -136,3 +136,26 @@ def test_a_table_has_no_views() -> None:
 
 def test_a_table_is_its_own_first_view() -> None:
     assert view(torch.zeros(3, 13), 0).shape == (3, 13)
+
+
+# -- Label maps -----------------------------------------------------------------------
+
+
+def test_label_maps_move_with_their_images() -> None:
+    pictures = spots([10, 16, 22], [20, 9, 14])
+    maps = (pictures[:, 0] > 0.5).to(torch.uint8)
+
+    moved, moved_maps = view(pictures, 2), view_of_maps(pictures, maps, 2)
+
+    assert moved_maps.dtype == torch.uint8
+    for picture, old, new in zip(moved, maps, moved_maps, strict=True):
+        assert not torch.equal(old, new)
+        assert centre(new[None].float()) == pytest.approx(centre(picture), abs=0.4)
+
+
+def test_labels_of_view_zero_and_class_numbers_stay() -> None:
+    pictures = images(3)
+    maps = torch.ones(3, SIDE, SIDE, dtype=torch.uint8)
+
+    assert view_of_maps(pictures, maps, 0) is maps
+    assert view_of_maps(pictures, torch.arange(3), 4).tolist() == [0, 1, 2]

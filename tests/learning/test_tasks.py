@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of classification: one loss a record, probabilities that sum to one."""
+"""Tests of tasks: one loss a record, probabilities that sum to one."""
 
 import math
 
 import pytest
 import torch
+from torch import Tensor
 from torch.func import vmap
 
 from consilium.errors import ConfigError
-from consilium.learning.tasks import Classification, Task
+from consilium.learning.tasks import SMOOTHING, Classification, MapLoss, Segmentation, Task
 
 LOGITS = torch.tensor([[0.0, 0.0, 0.0], [1.0, 2.0, 3.0], [100.0, -100.0, 0.0]])
 LABELS = torch.tensor([2, 0, 1])
@@ -67,3 +68,77 @@ def test_classification_is_a_task() -> None:
 def test_one_class_is_refused() -> None:
     with pytest.raises(ConfigError, match="classes=1, expected 2 or more"):
         Classification(1)
+
+
+# -- Label maps -----------------------------------------------------------------------
+
+MAPS = torch.tensor([[[0, 1], [2, 2]], [[0, 0], [0, 0]]], dtype=torch.uint8)
+KINDS: list[MapLoss] = ["dice", "dice-ce"]
+
+
+def map_logits(seed: int = 0) -> Tensor:
+    return torch.randn(2, 3, 2, 2, generator=torch.Generator().manual_seed(seed))
+
+
+def slow_loss(logits: Tensor, truth: Tensor, kind: MapLoss) -> float:
+    """The loss of one image, pixel by pixel."""
+    probabilities = torch.softmax(logits.double(), dim=0)
+    pixels = [(i, j) for i in range(2) for j in range(2)]
+    quotients = []
+    for k in (1, 2):
+        both = sum(float(probabilities[k, i, j]) for i, j in pixels if truth[i, j] == k)
+        either = sum(float(probabilities[k, i, j]) + float(truth[i, j] == k) for i, j in pixels)
+        quotients.append((2 * both + SMOOTHING) / (either + SMOOTHING))
+    entropy = [-math.log(float(probabilities[int(truth[i, j]), i, j])) for i, j in pixels]
+    return 1 - sum(quotients) / 2 + (sum(entropy) / 4 if kind == "dice-ce" else 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_loss_of_each_image_is_its_own_dice(kind: MapLoss) -> None:
+    losses = Segmentation(3, kind).loss(map_logits(), MAPS)
+
+    expected = [slow_loss(map_logits()[i], MAPS[i], kind) for i in range(2)]
+    torch.testing.assert_close(losses, torch.tensor(expected))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_of_label_maps_are_those_of_small_steps(kind: MapLoss) -> None:
+    logits = map_logits().double().requires_grad_()
+
+    assert torch.autograd.gradcheck(lambda x: Segmentation(3, kind).loss(x, MAPS), (logits,))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_losses_of_label_maps_work_record_by_record(kind: MapLoss) -> None:
+    task = Segmentation(3, kind)
+
+    each = vmap(lambda logits, one: task.loss(logits[None], one[None])[0])(map_logits(), MAPS)
+
+    torch.testing.assert_close(each, task.loss(map_logits(), MAPS))
+
+
+def test_probabilities_of_a_pixel_sum_to_one() -> None:
+    probabilities = Segmentation(3).probabilities(map_logits())
+
+    torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(2, 2, 2))
+
+
+def test_class_weights_multiply_the_cross_entropy_of_their_pixels() -> None:
+    weights = (0.5, 2.0, 3.0)
+
+    found = Segmentation(3, "dice-ce", weights).loss(map_logits(), MAPS)
+
+    own = torch.log_softmax(map_logits(), dim=1).gather(1, MAPS[:, None].long())[:, 0]
+    entropy = (-own * torch.tensor(weights)[MAPS.long()]).mean(dim=(1, 2))
+    torch.testing.assert_close(found, Segmentation(3, "dice").loss(map_logits(), MAPS) + entropy)
+
+
+@pytest.mark.parametrize(
+    ("classes", "kind", "weights"),
+    [(1, "dice", ()), (3, "focal", ()), (3, "dice", (1.0, 1.0, 1.0)), (3, "dice-ce", (1.0,))],
+)
+def test_a_segmentation_that_makes_no_sense_is_refused(
+    classes: int, kind: MapLoss, weights: tuple[float, ...]
+) -> None:
+    with pytest.raises(ConfigError, match="expected"):
+        Segmentation(classes, kind, weights)

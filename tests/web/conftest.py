@@ -10,6 +10,7 @@ import pytest
 from consilium.federation.arms import ARMS
 from consilium.federation.results import Point, RunResult, SiteShare, TrafficReport
 from consilium.federation.statement import NEIGHBOURS, Guarantee, Statement
+from consilium.learning.map_metrics import ClassOverlap, MapMetrics, Over
 from consilium.learning.metrics import ClassMetrics, Metrics
 
 MakeResult: TypeAlias = Callable[..., RunResult]
@@ -26,6 +27,40 @@ def make_result() -> MakeResult:
 def make_results() -> MakeResults:
     """Makes one result for each arm and seed."""
     return results
+
+
+@pytest.fixture
+def make_maps_results() -> MakeResults:
+    """Makes one result of label maps for each arm and seed."""
+    return maps_results
+
+
+def maps_results(seeds: int = 1) -> list[RunResult]:
+    classes = ("background", "head", "tail")
+    return [
+        msgspec.structs.replace(
+            one,
+            maps=map_metrics(0.8 + one.seed / 100),
+            curve=tuple(msgspec.structs.replace(point, dice=0.7) for point in one.curve),
+        )
+        for one in results(seeds, classes)
+    ]
+
+
+def map_metrics(dice: float) -> MapMetrics:
+    over = Over(value=dice, interval=(dice - 0.02, dice + 0.02), patients=26)
+    iou = Over(value=0.66, interval=(0.6, 0.7), patients=26)
+    far = Over(value=1.875, interval=(1.5, 2.25), patients=25)
+    nothing = Over(value=None, interval=None, patients=0)
+    return MapMetrics(
+        dice=over,
+        iou=iou,
+        hausdorff95=far,
+        per_class=(
+            ClassOverlap(name="head", dice=over, iou=iou, hausdorff95=far),
+            ClassOverlap(name="tail", dice=over, iou=iou, hausdorff95=nothing),
+        ),
+    )
 
 
 def results(seeds: int = 1, classes: tuple[str, ...] = ("normal", "ill")) -> list[RunResult]:

@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consilium.federation.results import RunResult
+from consilium.web.canvas import ARM_COLOURS, for_page
 from consilium.web.curves import (
-    ARM_COLOURS,
     draw_arms,
     draw_curves,
     draw_rounds,
     draw_spending,
-    for_page,
     measure_shown,
+    measure_tested,
     spread_apart,
 )
 
@@ -155,3 +155,11 @@ def test_every_reference_in_a_page_finds_its_target(make_results: MakeResults) -
     assert len(names) == len(set(names))
     assert {first or second for first, second in wanted} <= set(names)
     assert all(name.startswith("here-") for name in names)
+
+
+def test_label_maps_are_drawn_by_their_dice(make_maps_results: MakeResults) -> None:
+    results = make_maps_results()
+
+    assert measure_shown(results) == measure_tested(results) == "Dice"
+    assert "Validation Dice by round" in texts(draw_rounds(results))
+    assert "Test Dice by arm" in texts(draw_arms(results))

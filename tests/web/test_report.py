@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from consilium.federation.results import RunResult
+from consilium.learning.pictures import Picture
 from consilium.web.report import render_report
 
 MakeResult = Callable[..., RunResult]
@@ -209,3 +210,46 @@ def test_records_as_unit_are_not_called_patients(make_result: MakeResult) -> Non
 def test_no_results_are_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
         report([])
+
+
+# -- Label maps -----------------------------------------------------------------------
+
+
+def test_label_maps_are_reported_by_overlap(make_maps_results: MakeResults) -> None:
+    page = report(make_maps_results(seeds=2))
+
+    assert "reaches mean foreground Dice .805 ± .007 over two seeds" in page
+    assert "Test Dice" in page
+    assert "Hausdorff-95" in page
+    assert "1.50 to 2.25" in page
+    assert ">AUC<" not in page
+    assert "Images and label maps." in page
+
+
+def test_pictures_are_shown_with_what_they_are(make_maps_results: MakeResults) -> None:
+    page = render_report(
+        make_maps_results(), title="t", next_command="n", pictures=[picture(), picture()]
+    )
+
+    assert "img-src data:" in page
+    assert page.count("data:image/png;base64,") == 6
+    assert "These are images of patients" in page
+
+
+def test_a_page_without_pictures_allows_none(make_maps_results: MakeResults) -> None:
+    page = report(make_maps_results())
+
+    assert "img-src" not in page
+    assert "data:image" not in page
+
+
+def picture() -> Picture:
+    return Picture(
+        height=2,
+        width=3,
+        image=bytes(range(6)),
+        truth=bytes([0, 1, 2, 0, 0, 0]),
+        predicted=bytes(6),
+        classes=("background", "head", "tail"),
+        dice=0.5,
+    )

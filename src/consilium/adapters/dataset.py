@@ -30,12 +30,12 @@ from consilium.errors import DataError
 from consilium.federation.contribution import Trainee
 from consilium.federation.project import Data, Project, Sites
 from consilium.federation.setup import PublicFacts
-from consilium.learning.augmentation import view
+from consilium.learning.augmentation import view, view_of_maps
 from consilium.learning.front_end import apply_front_end, split_front_end
 from consilium.learning.models.registry import build
 from consilium.learning.parameters import dimension
 from consilium.learning.preprocessing import Preprocessing
-from consilium.learning.tasks import Classification
+from consilium.learning.tasks import Classification, Segmentation, Task
 
 _BY_LABEL: Final = ("label-shards", "labels-per-site", "dirichlet")  # may leave a class out
 
@@ -76,11 +76,11 @@ class Ready:
     parts: tuple[Records, ...]
     names: tuple[str, ...]
     preprocessing: Preprocessing
-    task: Classification
+    task: Task
     views: int
 
     def features(self, records: Records) -> tuple[Tensor, Tensor]:
-        """Returns what the trained part sees of `records`, and their labels."""
+        """Returns what the trained part sees of `records`, and their labels or label maps."""
         inputs, labels = self.preprocessing.tensors(records)
         return apply_front_end(self.front_end, inputs), labels
 
@@ -93,7 +93,7 @@ class Ready:
             model=copy.deepcopy(self.trained),
             task=self.task,
             inputs=torch.cat(views),
-            labels=labels.repeat(self.views),
+            labels=torch.cat([view_of_maps(images, labels, k) for k in range(self.views)]),
             rows=tuple(_of_every_view(rows, len(part), self.views) for rows in part.by_patient()),
         )
 
@@ -146,9 +146,14 @@ def make_ready(project: Project, dataset: Dataset, *, federated: bool, seed: int
         ConfigError: There is no such model for such data.
     """
     splits, settings = dataset.splits, project.data
+    task = _task(project, splits)
     parts = _divide(splits, project.sites, seed) if federated else (splits.train,)
     model = build(
-        project.model.name, shape=splits.train.shape, classes=len(splits.classes), seed=seed
+        project.model.name,
+        shape=splits.train.shape,
+        classes=len(splits.classes),
+        seed=seed,
+        label_maps=splits.train.has_label_maps,
     )
     front_end, trained = split_front_end(model)
     preprocessing = Preprocessing(
@@ -156,7 +161,6 @@ def make_ready(project: Project, dataset: Dataset, *, federated: bool, seed: int
         std=settings.std,
         standardise_each_image=settings.standardise_each_image,
     )
-    task = Classification(len(splits.classes), project.training.class_weights)
     return Ready(
         model=model,
         trained=trained,
@@ -167,6 +171,20 @@ def make_ready(project: Project, dataset: Dataset, *, federated: bool, seed: int
         task=task,
         views=project.training.views,
     )
+
+
+def _task(project: Project, splits: Splits) -> Task:
+    found = "segmentation" if splits.train.has_label_maps else "classification"
+    if project.data.task != found:
+        raise DataError(
+            f"data.task is {project.data.task!r}; {project.data.source} has "
+            f"{'a label map for each image' if found == 'segmentation' else 'a class a record'}: "
+            f"set data.task = {found!r}"
+        )
+    weights = project.training.class_weights
+    if found == "segmentation":
+        return Segmentation(len(splits.classes), project.training.loss or "dice-ce", weights)
+    return Classification(len(splits.classes), weights)
 
 
 def public_facts(ready: Ready) -> PublicFacts:

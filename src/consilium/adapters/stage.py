@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Final, Protocol, final
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 from safetensors.torch import save as save_tensors
 
 from consilium.adapters.checkpoints import NAME, save_progress, write_whole
 from consilium.adapters.coordinator_runner import Hooks, RoundReport
 from consilium.adapters.dataset import Dataset, Ready
 from consilium.adapters.measures import measure_traffic
+from consilium.data.records import Records
 from consilium.dp.plan import View
 from consilium.errors import ConfigError, DataError
 from consilium.federation.coordinator import Finished
@@ -27,14 +30,17 @@ from consilium.federation.results import Point, RunResult, SiteShare
 from consilium.federation.setup import Setup
 from consilium.federation.statement import Statement, make_statement, round_up
 from consilium.federation.traffic import SiteTraffic
-from consilium.learning.looks import look
+from consilium.learning.looks import Look, look, look_at_maps
+from consilium.learning.map_metrics import MapMetrics, evaluate_maps
 from consilium.learning.metrics import Metrics, evaluate
 from consilium.learning.parameters import Vector, assign, dimension
+from consilium.learning.pictures import choose_pictures
 from consilium.learning.schedules import learning_rate
 from consilium.learning.training import predict
 
 RESULT: Final = "result.json"
 MODEL: Final = "model.safetensors"
+PICTURES: Final = "pictures.msgpack"  # of test records, only where the project shows them
 _BOOTSTRAP_SEED: Final = 20_26
 _PACKAGES: Final = ("consilium", "torch", "numpy", "dp-accounting", "cryptography")
 
@@ -152,18 +158,28 @@ def finished_before(run: Run) -> RunResult | None:
 def make_hooks(stage: Stage, observer: Observer) -> Hooks:
     """Returns the effects of a run: looks, checkpoints in its folder, an observer that is told."""
     model = copy.deepcopy(stage.ready.trained)
-    inputs, labels = stage.ready.features(stage.dataset.splits.validation)
+    records = stage.dataset.splits.validation
+    inputs, _ = stage.ready.features(records)
     checkpoint = stage.run.folder / NAME
 
     def look_at(round_: int, weights: Vector) -> Validation:
         assign(model, weights)
-        seen = look(predict(model, stage.ready.task, inputs), labels.numpy())
-        return Validation(round=round_, loss=seen.loss, auc=seen.auc, accuracy=seen.accuracy)
+        seen = _look(predict(model, stage.ready.task, inputs), records)
+        return Validation(
+            round=round_, loss=seen.loss, auc=seen.auc, accuracy=seen.accuracy, dice=seen.dice
+        )
 
     def save(progress: Progress) -> None:
         save_progress(checkpoint, progress, terms=stage.setup.terms, seed=stage.run.seed)
 
     return Hooks(look=look_at, save=save, on_round=observer.round_done)
+
+
+def _look(probabilities: NDArray[np.float32], records: Records) -> Look:
+    if records.has_label_maps:
+        maps = records.labels.astype(np.uint8, copy=False)
+        return look_at_maps(probabilities, maps, records.patients)
+    return look(probabilities, records.labels.astype(np.int64, copy=False))
 
 
 # -- After ----------------------------------------------------------------------------
@@ -189,28 +205,32 @@ def leave_behind(
     return result
 
 
-def _test(stage: Stage, weights: Vector) -> Metrics:
-    """The one look at the test records."""
+def _test(stage: Stage, weights: Vector) -> tuple[Metrics, MapMetrics | None]:
+    """The one look at the test records; leaves their pictures where the project shows them."""
     model, splits = copy.deepcopy(stage.ready.trained), stage.dataset.splits
     assign(model, weights)
-    inputs, labels = stage.ready.features(splits.test)
-    return evaluate(
-        predict(model, stage.ready.task, inputs),
-        labels.numpy(),
-        splits.test.patients,
-        splits.classes,
-        bootstrap_seed=_BOOTSTRAP_SEED,
-    )
+    inputs, _ = stage.ready.features(splits.test)
+    probabilities = predict(model, stage.ready.task, inputs)
+    if stage.run.project.data.test_pictures != "none":
+        shown = choose_pictures(splits.test, probabilities.argmax(axis=1), splits.classes)
+        write_whole(stage.run.folder / PICTURES, msgspec.msgpack.encode(shown))
+    seed, patients, labels = _BOOTSTRAP_SEED, splits.test.patients, splits.test.labels
+    if splits.test.has_label_maps:
+        maps = labels.astype(np.uint8, copy=False)
+        return evaluate_maps(probabilities, maps, patients, splits.classes, bootstrap_seed=seed)
+    numbers = labels.astype(np.int64, copy=False)
+    return evaluate(probabilities, numbers, patients, splits.classes, bootstrap_seed=seed), None
 
 
 def _result(
     stage: Stage,
     played: Played,
-    test: Metrics,
+    tested: tuple[Metrics, MapMetrics | None],
     charged: tuple[tuple[SiteShare, ...], Statement],
 ) -> RunResult:
     run, setup, progress = stage.run, stage.setup, played.finished.progress
     sites, statement = charged
+    test, maps = tested
     return RunResult(
         project=run.project.name,
         arm=run.arm,
@@ -234,6 +254,7 @@ def _result(
         terms=run.project.terms(run.arm).hex(),
         duplicates=stage.dataset.duplicates,
         versions={name: version(name) for name in _PACKAGES},
+        maps=maps,
     )
 
 
@@ -251,6 +272,7 @@ def _curve(setup: Setup, progress: Progress) -> tuple[Point, ...]:
             loss=seen.loss,
             auc=seen.auc,
             accuracy=seen.accuracy,
+            dice=seen.dice,
             epsilon=epsilon_after(setup, seen.round + lost),
         )
         for seen in progress.history

@@ -25,11 +25,12 @@ from rich.table import Table
 from consilium.adapters.coordinator_runner import RoundReport
 from consilium.adapters.stage import epsilon_after
 from consilium.federation.arms import MAIN_ARM
-from consilium.federation.progress import Progress
+from consilium.federation.progress import Progress, Validation
 from consilium.federation.results import RunResult
 from consilium.federation.setup import Setup
+from consilium.learning.resampling import Interval
 from consilium.sdk import Trained
-from consilium.web.formats import share
+from consilium.web.formats import pixels, share
 from consilium.web.summary import ArmSummary, Spread, summary_rows
 
 _NO_PROMISE: Final = "∞"
@@ -90,8 +91,7 @@ class Display:
         self._bars.update(self._task, completed=progress.round)
         if progress.history and progress.history[-1].round == progress.round:
             seen = progress.history[-1]
-            score = f"AUC {seen.auc:.3f}" if seen.auc is not None else f"acc {seen.accuracy:.3f}"
-            self._bars.update(self._task, score=score, privacy=self._privacy(progress))
+            self._bars.update(self._task, score=_score(seen), privacy=self._privacy(progress))
 
     def ends(self, result: RunResult) -> None:
         """Fills the bar, or prints a line where there is none."""
@@ -121,6 +121,12 @@ class Display:
         return f"epsilon {_epsilon(spent, private=True)} of {_epsilon(budget, private=True)}"
 
 
+def _score(seen: Validation) -> str:
+    if seen.dice is not None:
+        return f"Dice {seen.dice:.3f}"
+    return f"AUC {seen.auc:.3f}" if seen.auc is not None else f"acc {seen.accuracy:.3f}"
+
+
 def _short(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
@@ -142,26 +148,42 @@ def show_summary(trained: Trained, *, next_command: str) -> None:
         padding=(0, 2, 0, 0),
     )
     table.add_column("arm", no_wrap=True)
-    for column in ("accuracy", "AUC", "95 % CI", "MCC", "epsilon", "curious"):
+    maps = trained.results[0].maps is not None
+    scores = ("Dice", "IoU", "95 % CI", "HD95") if maps else ("accuracy", "AUC", "95 % CI", "MCC")
+    for column in (*scores, "epsilon", "curious"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in summary_rows(trained.results):
-        table.add_row(*_cells(row), style="bold" if row.arm == MAIN_ARM else "")
+        table.add_row(*_cells(row, maps=maps), style="bold" if row.arm == MAIN_ARM else "")
     console.print(table)
     console.print(f"Report: {trained.folder / 'report.html'}", highlight=False, soft_wrap=True)
     console.print(f"Next:   {next_command}", highlight=False, soft_wrap=True)
 
 
-def _cells(row: ArmSummary) -> tuple[str, ...]:
-    interval = row.auc_interval
+def _cells(row: ArmSummary, *, maps: bool) -> tuple[str, ...]:
+    scores = (
+        (_defined(row.dice), _defined(row.iou), _span(row.dice_interval), pixels(row.hausdorff95))
+        if maps
+        else (
+            _spread(row.accuracy),
+            _defined(row.auc),
+            _span(row.auc_interval),
+            share(row.mcc.mean),
+        )
+    )
     return (
         row.arm,
-        _spread(row.accuracy),
-        "-" if row.auc is None else _spread(row.auc),
-        "-" if interval is None else f"{share(interval[0])}-{share(interval[1])}",
-        share(row.mcc.mean),
+        *scores,
         _epsilon(row.epsilon_outsider, private=row.private),
         _epsilon(row.epsilon_participant, private=row.private),
     )
+
+
+def _defined(value: Spread | None) -> str:
+    return "-" if value is None else _spread(value)
+
+
+def _span(interval: Interval | None) -> str:
+    return "-" if interval is None else f"{share(interval[0])}-{share(interval[1])}"
 
 
 def _spread(value: Spread) -> str:

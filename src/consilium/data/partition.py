@@ -142,12 +142,23 @@ def partition(
         )
     if isinstance(kind, ByColumn):
         return _by_column(records, sites)
-    labels = patient_labels(records, classes)
+    labels = _labels_to_divide_by(records, kind, classes)
     groups = _divided(labels, kind, sites=sites, rng=np.random.default_rng(seed))
     return tuple(
         _at_site(records, np.concatenate([patients[i] for i in group]), f"site-{number}")
         for number, group in enumerate(groups, start=1)
     )
+
+
+def _labels_to_divide_by(records: Records, kind: Drawn, classes: int) -> NDArray[np.int64]:
+    if not records.has_label_maps:
+        return patient_labels(records, classes)
+    if not isinstance(kind, IidEqual | IidUnequal):
+        raise DataError(
+            f"found label maps for a division by label ({type(kind).__name__}); expected one class "
+            "a record; divide by IidEqual, IidUnequal or ByColumn"
+        )
+    return np.zeros(records.patient_count, np.int64)
 
 
 def patient_labels(records: Records, classes: int) -> NDArray[np.int64]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consilium.data.duplicates import contents
-from consilium.data.records import SPLITS, Inputs, Records, SplitName, Splits, Unit
+from consilium.data.records import SPLITS, Inputs, Labels, Records, SplitName, Splits, Unit
 from consilium.data.resizing import shrink
 from consilium.errors import DataError
 
@@ -26,13 +26,13 @@ class RawPart:
 
     Attributes:
         inputs: Images, shape (n, channels, height, width), or a table, shape (n, features).
-        labels: Shape (n,), int64.
+        labels: Shape (n,), int64; or label maps, shape (n, height, width), uint8.
         patients: Shape (n,); None where the source names no patient.
         sites: Shape (n,); None where the source names no institution.
     """
 
     inputs: Inputs = field(repr=False)
-    labels: NDArray[np.int64] = field(repr=False)
+    labels: Labels = field(repr=False)
     patients: NDArray[np.str_] | None = field(default=None, repr=False)
     sites: NDArray[np.str_] | None = field(default=None, repr=False)
 
@@ -71,6 +71,11 @@ def prepare(raw: Raw, *, image_size: int | None, unit: Unit) -> Splits:
     records: dict[SplitName, Records] = {}
     for name in SPLITS:
         part = raw.parts[name]
+        if part.labels.ndim > 1 and image_size is not None:
+            raise DataError(
+                f"found image_size {image_size} for a source with label maps; expected none, as "
+                "the mean of two classes is no class; remove image_size"
+            )
         patients = record_ids(part.inputs, name) if unit == "record" else _patients(part)
         records[name] = Records(
             inputs=_sized(part.inputs, image_size),

@@ -21,6 +21,7 @@ from consilium.errors import DataError
 Unit: TypeAlias = Literal["patient", "record"]
 SplitName: TypeAlias = Literal["train", "validation", "test"]
 Inputs: TypeAlias = NDArray[np.uint8] | NDArray[np.float32]
+Labels: TypeAlias = NDArray[np.int64] | NDArray[np.uint8]
 
 SPLITS: Final[tuple[SplitName, ...]] = get_args(SplitName)
 CHANNELS: Final = (1, 3)  # grey, colour
@@ -40,7 +41,8 @@ class Records:
     Attributes:
         inputs: Images, shape (n, channels, height, width), uint8, one or three channels; or a
             table, shape (n, features), float32, finite.
-        labels: Shape (n,), int64, from 0.
+        labels: A class for each record, shape (n,), int64, from 0; or a label map for each image,
+            shape (n, height, width), uint8: the class of every pixel.
         patients: Shape (n,), text: the privacy unit that each record belongs to.
         sites: Shape (n,), text: the institution that holds each record; None where unknown.
 
@@ -49,13 +51,13 @@ class Records:
     """
 
     inputs: Inputs
-    labels: NDArray[np.int64]
+    labels: Labels
     patients: NDArray[np.str_]
     sites: NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
         _check_inputs(self.inputs)
-        _check_labels(self.labels, count=len(self.inputs))
+        _check_labels(self.labels, self.inputs)
         _check_names("patient", self.patients, count=len(self.inputs))
         if self.sites is not None:
             _check_names("site", self.sites, count=len(self.inputs))
@@ -91,14 +93,22 @@ class Records:
         """How many privacy units there are; repeating records does not change it."""
         return len(np.unique(self.patients))
 
+    @property
+    def has_label_maps(self) -> bool:
+        """Whether every pixel has a class, rather than every record."""
+        return self.labels.ndim > 1
+
     def class_counts(self, classes: int) -> NDArray[np.int64]:
-        """Returns how many records carry each label, shape (classes,).
+        """Returns how many records carry each label, or show it anywhere; shape (classes,).
 
         Raises:
             DataError: A label is not below `classes`.
         """
         _check_range(self.labels, classes)
-        return np.bincount(self.labels, minlength=classes).astype(np.int64)
+        if not self.has_label_maps:
+            return np.bincount(self.labels, minlength=classes).astype(np.int64)
+        flat = self.labels.reshape(len(self), -1)
+        return np.array([(flat == label).any(axis=1).sum() for label in range(classes)], np.int64)
 
     def by_patient(self) -> tuple[NDArray[np.intp], ...]:
         """Returns the row indices of each patient; patients sorted, rows ascending."""
@@ -145,7 +155,11 @@ def _check_inputs(inputs: Inputs) -> None:
         )
 
 
-def _check_labels(labels: NDArray[np.int64], *, count: int) -> None:
+def _check_labels(labels: Labels, inputs: Inputs) -> None:
+    count = len(inputs)
+    if labels.ndim > 1:
+        _check_maps(labels, inputs)
+        return
     if labels.dtype != np.int64 or labels.shape != (count,):
         raise DataError(
             f"found labels of {labels.dtype} {labels.shape} for {count} records; expected int64 "
@@ -154,6 +168,15 @@ def _check_labels(labels: NDArray[np.int64], *, count: int) -> None:
     if labels.min() < 0:
         raise DataError(
             f"found label {labels.min()}; expected 0 or more; number the classes from 0"
+        )
+
+
+def _check_maps(maps: Labels, inputs: Inputs) -> None:
+    expected = (len(inputs), *inputs.shape[2:])
+    if inputs.ndim < 4 or maps.dtype != np.uint8 or maps.shape != expected:
+        raise DataError(
+            f"found label maps of {maps.dtype} {maps.shape} for inputs {inputs.shape}; expected "
+            f"images, and uint8 {expected}; give one class number to each pixel"
         )
 
 
@@ -176,7 +199,7 @@ def _check_names(what: str, names: NDArray[np.str_], *, count: int) -> None:
         )
 
 
-def _check_range(labels: NDArray[np.int64], classes: int) -> None:
+def _check_range(labels: Labels, classes: int) -> None:
     if labels.max() >= classes:
         raise DataError(
             f"found label {labels.max()}; expected 0 to {classes - 1} for {classes} classes; "
@@ -241,6 +264,11 @@ class Splits:
             raise DataError(
                 f"found {first} records {one.inputs.dtype} {one.shape} and {second} records "
                 f"{two.inputs.dtype} {two.shape}; expected one shape; prepare all splits alike"
+            )
+        if one.has_label_maps != two.has_label_maps:
+            raise DataError(
+                f"found label maps in only one of {first} and {second}; expected them in every "
+                "split or in none; prepare all splits alike"
             )
         shared = len(np.intersect1d(one.patients, two.patients))
         if shared:

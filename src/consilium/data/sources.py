@@ -8,6 +8,7 @@
                      [medmnist/]pneumoniamnist.npz (official)    record
     retinamnist      [medmnist/]retinamnist.npz                  record
     mnist            mnist/*-ubyte.gz                            record
+    hippocampus      hippocampus/{images,labels}/*.nii.gz        patient, record
     heart            heart_uci/processed.*.data                  patient, record
     digits           nothing                                     record
     <path>.npz       the archive that `archives` describes       as its columns allow
@@ -23,12 +24,21 @@ from typing import Final
 from consilium.data.archives import read_archive
 from consilium.data.digits import read_digits, read_mnist
 from consilium.data.heart import read_heart
+from consilium.data.hippocampus import read_hippocampus
 from consilium.data.imaging import read_cxr64, read_pneumoniamnist, read_retinamnist
 from consilium.data.preparation import Raw, prepare
 from consilium.data.records import Splits, Unit
 from consilium.errors import DataError
 
-SOURCES: Final = ("cxr64", "pneumoniamnist", "retinamnist", "mnist", "heart", "digits")
+SOURCES: Final = (
+    "cxr64",
+    "pneumoniamnist",
+    "retinamnist",
+    "mnist",
+    "hippocampus",
+    "heart",
+    "digits",
+)
 _ARCHIVE: Final = ".npz"
 
 
@@ -80,5 +90,7 @@ def _read_from(source: str, folder: Path, unit: Unit) -> Raw:
             return read_retinamnist(folder)
         case "mnist":
             return read_mnist(folder)
+        case "hippocampus":
+            return read_hippocampus(folder)
         case _:
             return read_heart(folder)

@@ -49,7 +49,7 @@ class PatientBatch:
 
     Attributes:
         inputs: Shape (n, *shape), float32.
-        labels: Shape (n,), int64.
+        labels: Shape (n,), int64; or label maps, shape (n, height, width), uint8.
         patients: Shape (n,), int64: a number for each patient, any numbers, in any order.
 
     Raises:
@@ -69,11 +69,16 @@ class PatientBatch:
             )
         for name in ("labels", "patients"):
             found = getattr(self, name)
-            if found.shape != rows or found.dtype != torch.int64:
+            maps = name == "labels" and found.dtype == torch.uint8 and found.ndim > 1
+            if found.shape[:1] != rows or not (maps or _numbers(found)):
                 raise ValueError(
                     f"{name} are {tuple(found.shape)}, {found.dtype}; expected "
                     f"{tuple(rows)}, torch.int64"
                 )
+
+
+def _numbers(column: Tensor) -> bool:
+    return column.ndim == 1 and column.dtype == torch.int64
 
 
 def clipped_sum(

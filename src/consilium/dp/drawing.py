@@ -83,7 +83,7 @@ class Roster:
         most = int(self._counts.max()) if len(self._counts) else 1
         shape = (places, 1 << (most - 1).bit_length())
         inputs = records.inputs.new_zeros(*shape, *records.inputs.shape[1:])
-        labels = records.labels.new_zeros(shape)
+        labels = records.labels.new_zeros(*shape, *records.labels.shape[1:])
         weights = torch.zeros(shape, dtype=torch.float64)
         for place, own in enumerate(rows):
             chosen = torch.cat([own, own[:1].expand(shape[1] - len(own))])

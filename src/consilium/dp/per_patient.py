@@ -25,7 +25,7 @@ from consilium.dp.layer_rules import squared_norms
 from consilium.dp.sums import Sums
 
 PerRecordLoss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""Outputs (n, ...) and labels (n,) to losses (n,)."""
+"""Outputs (n, ...) and labels (n,), or label maps (n, ...), to losses (n,)."""
 
 
 @final
@@ -43,10 +43,10 @@ class Objective:
             ValueError: `loss` does not return one value a record.
         """
         losses = self.loss(self.model(inputs), labels)
-        if losses.shape != labels.shape:
+        if losses.shape != weights.shape:
             raise ValueError(
                 f"loss returned shape {tuple(losses.shape)}; expected one value a record, "
-                f"{tuple(labels.shape)}"
+                f"{tuple(weights.shape)}"
             )
         return (losses * weights.to(losses.dtype)).sum()
 

@@ -47,11 +47,13 @@ class Validation:
     loss: float
     auc: float | None
     accuracy: float
+    dice: float | None = None
 
     @property
     def score(self) -> float:
-        """Larger is better: the AUC, or where a class is missing the accuracy."""
-        return self.accuracy if self.auc is None else self.auc
+        """Larger is better: the Dice of label maps; else the AUC, or without one the accuracy."""
+        defined = (value for value in (self.dice, self.auc) if value is not None)
+        return next(defined, self.accuracy)
 
 
 @final

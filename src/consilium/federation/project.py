@@ -32,13 +32,14 @@ class Data(Section, frozen=True, kw_only=True):
     """What is learnt, from what, and whose loss is bounded."""
 
     source: str
-    task: Literal["classification"] = "classification"
+    task: Literal["classification", "segmentation"] = "classification"
     privacy_unit: Literal["patient", "record"] = "patient"
     image_size: int | None = None
     classes: tuple[str, ...] | None = None
     standardise_each_image: bool = False
     mean: float = 0.5
     std: float = 0.25
+    test_pictures: Literal["none", "test-records-are-public"] = "none"
 
 
 class Sites(Section, frozen=True, kw_only=True):
@@ -93,6 +94,7 @@ class Training(Section, frozen=True, kw_only=True):
     """How long, and what a round is in the arms without DP."""
 
     rounds: int
+    loss: Literal["dice", "dice-ce"] | None = None
     class_weights: tuple[float, ...] = ()
     local_epochs: int = 1
     local_batch: int = 32
@@ -343,6 +345,7 @@ def _check(project: Project) -> None:
         ("learning_rate", project.learning_rate),
     ):
         _check_used(name, section)
+    _check_task(project)
     if project.sites.post_quantum and project.sites.secure_sum != "on":
         raise ConfigError(
             "sites.post_quantum is set but sites.secure_sum is off; expected it only with the "
@@ -354,6 +357,20 @@ def _check(project: Project) -> None:
         _check_within("seeds", seed, 0, 2**32)
     if project.dp is not None:
         _check_dp(project.dp)
+
+
+def _check_task(project: Project) -> None:
+    """Refuses what only label maps would read."""
+    if project.data.task == "classification" and project.data.test_pictures != "none":
+        raise ConfigError(
+            "data.test_pictures is set but data.task 'classification' has none to show; expected "
+            "it only with 'segmentation': remove it or change data.task"
+        )
+    if project.data.task == "classification" and project.training.loss is not None:
+        raise ConfigError(
+            f"training.loss is {project.training.loss!r} but data.task 'classification' does not "
+            "read it; expected it only with 'segmentation': remove it or change data.task"
+        )
 
 
 def _check_used(name: str, section: Section) -> None:

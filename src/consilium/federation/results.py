@@ -4,6 +4,7 @@
 import msgspec
 
 from consilium.federation.statement import Statement
+from consilium.learning.map_metrics import MapMetrics
 from consilium.learning.metrics import Metrics
 
 
@@ -15,7 +16,8 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
         learning_rate: Of that round.
         loss: Mean cross-entropy, nats.
         auc: None where a class is missing.
-        accuracy: 0 to 1.
+        accuracy: 0 to 1; of label maps that of pixels.
+        dice: Of label maps: mean foreground Dice of a patient.
         epsilon: Spent so far in the worst view; None without a guarantee.
     """
 
@@ -25,6 +27,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     auc: float | None
     accuracy: float
     epsilon: float | None
+    dice: float | None = None
 
 
 class SiteShare(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,7 +77,11 @@ class TrafficReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One trained model and everything worth knowing of it."""
+    """One trained model and everything worth knowing of it.
+
+    Of label maps, `test` takes each pixel for a record (without an AUC), and `maps` holds the
+    overlap by patient; else `maps` is None.
+    """
 
     project: str
     arm: str
@@ -98,3 +105,4 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     terms: str
     duplicates: str
     versions: dict[str, str]
+    maps: MapMetrics | None = None

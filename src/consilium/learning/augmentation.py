@@ -46,7 +46,31 @@ def view(inputs: Tensor, number: int) -> Tensor:
     return torch.cat([_moved(part, number) for part in torch.split(inputs, _AT_ONCE)])
 
 
+def view_of_maps(inputs: Tensor, labels: Tensor, number: int) -> Tensor:
+    """Returns the labels of view `number` of `inputs`: label maps (n, h, w) move along.
+
+    A class number (n,) stays what it is. A pixel takes the class of the nearest one.
+    """
+    if number == 0 or labels.ndim == 1:
+        return labels
+    parts = zip(torch.split(inputs, _AT_ONCE), torch.split(labels, _AT_ONCE), strict=True)
+    return torch.cat([_moved_maps(images, maps, number) for images, maps in parts])
+
+
+def _moved_maps(images: Tensor, maps: Tensor, number: int) -> Tensor:
+    grid = _grid(images, number)
+    moved = F.grid_sample(
+        maps[:, None].float(), grid, mode="nearest", padding_mode="border", align_corners=False
+    )
+    return moved[:, 0].to(maps.dtype)
+
+
 def _moved(images: Tensor, number: int) -> Tensor:
+    grid = _grid(images, number)
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
+def _grid(images: Tensor, number: int) -> Tensor:
     turn, zoom, right, down = _coins(images, number).unbind(dim=1)
     cosine, sine = torch.cos(TURN * turn), torch.sin(TURN * turn)
     size = 1 + ZOOM * zoom
@@ -55,8 +79,7 @@ def _moved(images: Tensor, number: int) -> Tensor:
         torch.stack([size * cosine, -size * sine, 2 * SHIFT * right], dim=1),
         torch.stack([size * sine, size * cosine, 2 * SHIFT * down], dim=1),
     ]
-    grid = F.affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    return F.affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)
 
 
 def _coins(images: Tensor, number: int) -> Tensor:

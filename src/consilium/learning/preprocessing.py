@@ -59,8 +59,11 @@ class Preprocessing:
             )
 
     def tensors(self, records: Records) -> tuple[Tensor, Tensor]:
-        """Returns inputs (n, ...) float32 and labels (n,) int64; copies, in record order."""
-        return self.inputs(records.inputs), torch.from_numpy(records.labels.astype(np.int64))
+        """Returns inputs (n, ...) float32 and labels (n,) int64; copies, in record order.
+
+        Label maps (n, height, width) stay uint8.
+        """
+        return self.inputs(records.inputs), torch.from_numpy(records.labels.copy())
 
     def inputs(self, stored: NDArray[np.uint8] | NDArray[np.float32]) -> Tensor:
         """Returns what the model sees, float32, of images (n, c, h, w) or a table (n, features).

@@ -58,6 +58,11 @@ def intervals(
     return Intervals(accuracy=_interval(accuracies), roc_auc=_interval(aucs), mcc=_interval(mccs))
 
 
+def patient_weights(patients: int, seed: int) -> Floats:
+    """Returns how often each patient was drawn in each resample, shape (patients, `RESAMPLES`)."""
+    return np.concatenate(list(_resamples(np.arange(patients), patients, seed)), axis=1)
+
+
 def _resamples(patient_of: NDArray[np.intp], patients: int, seed: int) -> Iterator[Floats]:
     """Yields record weights, shape (n, `TOGETHER`): how often each one's patient was drawn."""
     generator = np.random.default_rng(seed)

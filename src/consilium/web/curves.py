@@ -1,16 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Figures of a report, as SVG: quality against rounds, against epsilon, and on the test records.
 
-Guarantees: the same results give the same bytes; no drawing state is shared with a caller; text
-stays text. Every line is labelled where it ends, and told apart by its dashes as well as by its
-colour. The colours keep apart for colour-blind readers and have a contrast of 4.5 on white;
-`for_page` turns them into the page's own, which follow its light or dark theme.
+Guarantees: the same results give the same bytes; no drawing state is shared with a caller. Every
+line is labelled where it ends, and told apart by its dashes as well as by its colour (`canvas`).
 """
 
-import io
 import itertools
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
@@ -25,58 +21,15 @@ from matplotlib.ticker import MaxNLocator
 
 from consilium.federation.arms import MAIN_ARM
 from consilium.federation.results import Point, RunResult
-from consilium.learning.metrics import Metrics
-from consilium.learning.resampling import Interval
 from consilium.web import formats
-from consilium.web.summary import by_arm
+from consilium.web.canvas import ARM_COLOURS, INK, MUTED, PAPER, STYLE, save_svg
+from consilium.web.summary import Measure, by_arm, headline
 
-INK: Final = "#0b0c0c"
-MUTED: Final = "#505a5f"
-RULE: Final = "#dfe3e6"
-PAPER: Final = "#ffffff"
-ARM_COLOURS: Final[Mapping[str, str]] = {
-    "central": "#4a4f55",
-    "central-dp": "#a34f00",
-    "federated": "#00705a",
-    "federated-local-dp": "#b0307a",
-    "federated-dp": "#005ea5",
-}
 _DASHES: Final[Mapping[str, tuple[float, ...]]] = {
     "central-dp": (5, 2),
     "federated": (1.2, 1.6),
     "federated-local-dp": (6, 1.6, 1.4, 1.6),
 }
-_SYSTEM_FONTS: Final = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
-_STYLE: Final[Mapping[str, object]] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "consilium",
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same measures everywhere
-    "font.size": 8.5,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": MUTED,
-    "axes.linewidth": 0.7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "axes.titlecolor": INK,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 9.5,
-    "axes.titleweight": "bold",
-    "axes.titlepad": 11,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": RULE,
-    "grid.linewidth": 0.7,
-    "text.color": INK,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.major.size": 3,
-    "ytick.major.size": 0,
-    "axes.unicode_minus": True,
-}
-_NO_METADATA: Final = {"Date": None, "Creator": None, "Format": None, "Type": None}
-
 _WIDTH: Final = 300.0  # of a panel, points
 _HEIGHT: Final = 222.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 33.0, 91.0, 30.0, 37.0  # margins of a panel, points
@@ -126,9 +79,9 @@ class _Panel:
 def draw_curves(results: Sequence[RunResult]) -> bytes:
     """Returns an SVG: quality by round on the left, by epsilon spent on the right.
 
-    Quality is the AUC on the validation records, or the accuracy where an AUC is undefined;
-    the mean over seeds with a band of one standard deviation. Arms without a guarantee are
-    levels on the right.
+    Quality is the AUC on the validation records, the Dice of label maps, or the accuracy where
+    that is undefined; the mean over seeds with a band of one standard deviation. Arms without a
+    guarantee are levels on the right.
 
     Raises:
         ValueError: There are no results, or of an arm that does not exist.
@@ -147,9 +100,11 @@ def draw_spending(results: Sequence[RunResult]) -> bytes:
 
 
 def measure_shown(results: Sequence[RunResult]) -> str:
-    """Returns "AUC", or "accuracy" where some look at the validation records has no AUC."""
-    defined = all(point.auc is not None for run in results for point in run.curve)
-    return "AUC" if defined else "accuracy"
+    """Returns "AUC" or "Dice", or "accuracy" where some look at the validation has neither."""
+    points = [point for run in results for point in run.curve]
+    if points and all(point.dice is not None for point in points):
+        return "Dice"
+    return "AUC" if all(point.auc is not None for point in points) else "accuracy"
 
 
 def _by_round(results: Sequence[RunResult]) -> _Panel:
@@ -215,7 +170,8 @@ def _line(runs: Sequence[RunResult], measure: str) -> _Line:
 
 
 def _value(point: Point, measure: str) -> float:
-    return point.auc if measure == "AUC" and point.auc is not None else point.accuracy
+    value = {"AUC": point.auc, "Dice": point.dice}.get(measure)
+    return point.accuracy if value is None else value
 
 
 def _spent(points: Sequence[Point]) -> float:
@@ -226,7 +182,7 @@ def _spent(points: Sequence[Point]) -> float:
 
 
 def _draw(panels: Sequence[_Panel]) -> bytes:
-    with style.context(["default", dict(_STYLE)]):
+    with style.context(["default", dict(STYLE)]):
         width = _WIDTH * len(panels)
         figure = Figure(figsize=(width / 72, _HEIGHT / 72))
         for place, panel in enumerate(panels):
@@ -237,7 +193,7 @@ def _draw(panels: Sequence[_Panel]) -> bytes:
                 (_HEIGHT - _TOP - _BOTTOM) / _HEIGHT,
             )
             _draw_panel(figure.add_axes(box), panel)
-        return _save(figure)
+        return save_svg(figure)
 
 
 def _draw_panel(axes: Axes, panel: _Panel) -> None:
@@ -344,38 +300,38 @@ def spread_apart(places: Sequence[float], gap: float) -> tuple[float, ...]:
 def draw_arms(results: Sequence[RunResult]) -> bytes:
     """Returns an SVG of each arm on the test records: a bar is the 95 % interval of the first seed.
 
-    A dot is the mean over seeds, a ring a single seed. The AUC, or the accuracy where an AUC
-    is undefined.
+    A dot is the mean over seeds, a ring a single seed. The AUC, the Dice of label maps, or the
+    accuracy where that is undefined.
 
     Raises:
         ValueError: There are no results, or of an arm that does not exist.
     """
     arms = by_arm(results)
-    with style.context(["default", dict(_STYLE), {"axes.grid.axis": "x"}]):
+    with style.context(["default", dict(STYLE), {"axes.grid.axis": "x"}]):
         height = _TOP + _BOTTOM + _BAR_HEIGHT * len(arms)
         figure = Figure(figsize=(_WIDTH / 72, height / 72))
         box = (95 / _WIDTH, _BOTTOM / height, 165 / _WIDTH, 1 - (_TOP + _BOTTOM) / height)
         axes = figure.add_axes(box)
-        measure = measure_tested(results)
-        axes.set_title(f"Test {measure} by arm")
+        measure = headline(results)
+        axes.set_title(f"Test {measure.name} by arm")
         axes.set_xlabel("bar: 95 % interval")
         axes.set_ylim(len(arms) - 0.5, -0.5)
         axes.set_yticks([])
         for place, runs in enumerate(arms.values()):
             _draw_arm(axes, place, runs, measure)
         _mark_shares(axes.xaxis, *axes.get_xlim())
-        return _save(figure)
+        return save_svg(figure)
 
 
 def measure_tested(results: Sequence[RunResult]) -> str:
-    """Returns "AUC", or "accuracy" where the AUC of some run is undefined."""
-    return "AUC" if all(run.test.roc_auc is not None for run in results) else "accuracy"
+    """Returns "AUC" or "Dice", or "accuracy" where that of some run is undefined."""
+    return headline(results).name
 
 
-def _draw_arm(axes: Axes, place: int, runs: Sequence[RunResult], measure: str) -> None:
+def _draw_arm(axes: Axes, place: int, runs: Sequence[RunResult], measure: Measure) -> None:
     arm, colour = runs[0].arm, ARM_COLOURS[runs[0].arm]
-    values = [_tested(run.test, measure)[0] for run in runs]
-    span = _tested(runs[0].test, measure)[1]
+    values = [measure.of(run)[0] for run in runs]
+    span = measure.of(runs[0])[1]
     if span is not None:
         axes.plot(span, (place, place), color=colour, linewidth=7, alpha=0.28)
     if len(values) > 1:
@@ -388,52 +344,3 @@ def _draw_arm(axes: Axes, place: int, runs: Sequence[RunResult], measure: str) -
         label.set(va="center_baseline", color=colour if x < 0 else INK, parse_math=False)
         label.set(ha="right" if x < 0 else "left")
         label.set_fontweight("bold" if arm == MAIN_ARM else "normal")
-
-
-def _tested(test: Metrics, measure: str) -> tuple[float, Interval | None]:
-    if measure == "AUC" and test.roc_auc is not None:
-        return test.roc_auc, test.roc_auc_interval
-    return test.accuracy, test.accuracy_interval
-
-
-# -- SVG ------------------------------------------------------------------------------
-
-
-def _save(figure: Figure) -> bytes:
-    """Returns the figure; must be called in the style it was made in."""
-    out = io.BytesIO()
-    figure.savefig(out, format="svg", metadata=_NO_METADATA)
-    return out.getvalue().replace(b"'DejaVu Sans'", _SYSTEM_FONTS.encode())
-
-
-def for_page(svg: bytes, *, name: str, alternative: str) -> str:
-    """Returns one of our figures as an element of an HTML page.
-
-    Without prolog, own style, fixed size or addresses; its ids start with `name`, so that two
-    figures can share a page; colours are the page's variables (--ink, --arm-central, ...).
-
-    Args:
-        svg: What a function of this module returned.
-        name: A word for this figure on its page.
-        alternative: What it shows, in words that need no escaping in HTML.
-    """
-    text = svg.decode()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)
-    (box,) = re.findall(r'viewBox="([^"]*)"', text)
-    opening = f'<svg class="plot" viewBox="{box}" role="img" aria-label="{alternative}">'
-    text = opening + text[text.index(">") + 1 :]
-    text = re.sub(r'\bid="', f'id="{name}-', text)
-    text = text.replace("url(#", f"url(#{name}-").replace('xlink:href="#', f'href="#{name}-')
-    for colour, variable in _PAGE_COLOURS.items():
-        text = text.replace(colour, f"var(--{variable})")
-    return text
-
-
-_PAGE_COLOURS: Final[Mapping[str, str]] = {
-    INK: "ink",
-    MUTED: "muted",
-    RULE: "rule",
-    PAPER: "paper",
-    **{colour: f"arm-{arm}" for arm, colour in ARM_COLOURS.items()},
-}

@@ -41,6 +41,15 @@ def spread(value: Spread | None) -> str:
     return f"{share(value.mean)} {_PLUS_MINUS} {share(value.sd)}"
 
 
+def pixels(value: float | Spread | None) -> str:
+    """Returns a distance as "2.13", or "2.13 ± 0.20" where there are several seeds."""
+    if value is None:
+        return UNDEFINED
+    if not isinstance(value, Spread):
+        return f"{value:.2f}"
+    return f"{value.mean:.2f}" + ("" if value.sd is None else f" {_PLUS_MINUS} {value.sd:.2f}")
+
+
 def interval(value: Interval | None) -> str:
     """Returns ".916 to .955"."""
     return UNDEFINED if value is None else f"{share(value[0])} to {share(value[1])}"

@@ -10,7 +10,7 @@ without noise, and say so.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -19,15 +19,17 @@ from markupsafe import Markup
 from consilium.federation.arms import ARMS
 from consilium.federation.results import RunResult
 from consilium.federation.statement import Statement
+from consilium.learning.pictures import Picture
 from consilium.web import formats, wording
+from consilium.web.canvas import for_page
 from consilium.web.curves import (
     draw_arms,
     draw_rounds,
     draw_spending,
-    for_page,
     measure_shown,
     measure_tested,
 )
+from consilium.web.pictures import draw_pictures
 from consilium.web.summary import (
     ArmSummary,
     by_arm,
@@ -97,20 +99,28 @@ class _Page:
     costs: tuple[_Cost, ...]
     together: tuple[str, ...]
     facts: tuple[_Fact, ...]
+    pictures: Markup | None = None
 
 
-def render_report(results: Sequence[RunResult], *, title: str, next_command: str) -> str:
+def render_report(
+    results: Sequence[RunResult],
+    *,
+    title: str,
+    next_command: str,
+    pictures: Sequence[Picture] = (),
+) -> str:
     """Returns the report as one self-contained HTML page.
 
     Args:
         results: Of one project, any arms and seeds.
         title: Its heading.
         next_command: What to try next, shown in a box.
+        pictures: Test images of the main result, where the project shows them.
 
     Raises:
         ValueError: There are no results, or of an arm that does not exist.
     """
-    page = _page(results, title, next_command)
+    page = replace(_page(results, title, next_command), pictures=_drawn(pictures))
     return _PAGES.get_template(_TEMPLATE).render(page=page)
 
 
@@ -166,12 +176,12 @@ def _figures(results: Sequence[RunResult], main: RunResult) -> tuple[_Fact, ...]
 
 
 def _quality(row: ArmSummary) -> _Fact:
-    if row.auc is None:
-        name, value, interval = "Test accuracy", row.accuracy, row.accuracy_interval
-    else:
-        name, value, interval = "Test AUC", row.auc, row.auc_interval
     of_seed = f", seed {row.seeds[0]}" if len(row.seeds) > 1 else ""
-    return _Fact(name, formats.share(value.mean), f"95 % CI {formats.interval(interval)}{of_seed}")
+    return _Fact(
+        f"Test {row.headline_name}",
+        formats.share(row.headline.mean),
+        f"95 % CI {formats.interval(row.headline_interval)}{of_seed}",
+    )
 
 
 def _epsilon(statement: Statement) -> _Fact:
@@ -194,6 +204,15 @@ def _plots(results: Sequence[RunResult]) -> Mapping[str, Markup]:
         name: Markup(for_page(draw(results), name=name, alternative=alternative))  # noqa: S704
         for name, (draw, alternative) in drawn.items()
     }
+
+
+def _drawn(pictures: Sequence[Picture]) -> Markup | None:
+    if not pictures:
+        return None
+    alternative = f"{len(pictures)} test slices: image, true label map, predicted label map"
+    return Markup(  # noqa: S704
+        for_page(draw_pictures(pictures), name="pictures", alternative=alternative)
+    )
 
 
 def _traffic(main: RunResult) -> tuple[_Comparison, ...]:
@@ -267,7 +286,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     for name in (
-        *("share", "spread", "interval", "epsilon", "delta", "count", "byte_count"),
+        *("share", "pixels", "spread", "interval", "epsilon", "delta", "count", "byte_count"),
         *("duration", "rounds", "right_guesses", "slack", "plural", "words"),
     ):
         pages.filters[name] = getattr(formats, name)

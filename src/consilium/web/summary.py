@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import Final, final
+from typing import Final, Literal, final
 
 from consilium.dp.plan import View
 from consilium.federation.arms import ARMS, MAIN_ARM
@@ -47,7 +47,10 @@ class ArmSummary:
         main: Whether it is the arm that this project is about.
         private: Whether every run of it carries a guarantee.
         seeds: In the order they were trained.
-        accuracy: Share of records whose class is right.
+        headline: The one number to know: AUC, Dice, or accuracy where that is undefined.
+        headline_name: Which of them.
+        headline_interval: 95 % over patients, first seed.
+        accuracy: Share of records whose class is right; of label maps, of pixels.
         auc: None where a class does not occur.
         mcc: Matthews correlation coefficient.
         sensitivity: Recall of the second of two classes; None with more classes.
@@ -56,6 +59,12 @@ class ArmSummary:
         accuracy_interval: 95 % over patients, first seed.
         auc_interval: The same of the AUC.
         mcc_interval: The same of the Matthews correlation.
+        dice: Of label maps: mean foreground Dice of a patient; None where it is undefined.
+        iou: The same, intersection over union.
+        hausdorff95: The same, 95 % Hausdorff distance in pixels.
+        dice_interval: 95 % over patients, first seed.
+        iou_interval: The same of the intersection over union.
+        hausdorff95_interval: The same of the distance.
         epsilon_outsider: The largest of any seed; None without a guarantee.
         epsilon_participant: The same against curious participants; None if there are none.
         delta: Of both; None without a guarantee.
@@ -68,6 +77,9 @@ class ArmSummary:
     main: bool
     private: bool
     seeds: tuple[int, ...]
+    headline: Spread
+    headline_name: str
+    headline_interval: Interval | None
     accuracy: Spread
     auc: Spread | None
     mcc: Spread
@@ -77,6 +89,12 @@ class ArmSummary:
     accuracy_interval: Interval | None
     auc_interval: Interval | None
     mcc_interval: Interval | None
+    dice: Spread | None
+    iou: Spread | None
+    hausdorff95: Spread | None
+    dice_interval: Interval | None
+    iou_interval: Interval | None
+    hausdorff95_interval: Interval | None
     epsilon_outsider: float | None
     epsilon_participant: float | None
     delta: float | None
@@ -125,7 +143,8 @@ def spread(values: Iterable[float]) -> Spread:
 
 
 def _row(runs: tuple[RunResult, ...]) -> ArmSummary:
-    first = runs[0]
+    first, measure = runs[0], headline(runs)
+    dice, iou, hausdorff95 = (_overlap(runs, name) for name in ("dice", "iou", "hausdorff95"))
     private = all(run.statement.private for run in runs)
     return ArmSummary(
         arm=first.arm,
@@ -133,6 +152,9 @@ def _row(runs: tuple[RunResult, ...]) -> ArmSummary:
         main=first.arm == MAIN_ARM,
         private=private,
         seeds=tuple(run.seed for run in runs),
+        headline=spread(measure.of(run)[0] for run in runs),
+        headline_name=measure.name,
+        headline_interval=measure.of(first)[1],
         accuracy=spread(run.test.accuracy for run in runs),
         auc=_defined(runs, lambda test: test.roc_auc),
         mcc=spread(run.test.mcc for run in runs),
@@ -142,6 +164,12 @@ def _row(runs: tuple[RunResult, ...]) -> ArmSummary:
         accuracy_interval=first.test.accuracy_interval,
         auc_interval=first.test.roc_auc_interval,
         mcc_interval=first.test.mcc_interval,
+        dice=dice[0],
+        iou=iou[0],
+        hausdorff95=hausdorff95[0],
+        dice_interval=dice[1],
+        iou_interval=iou[1],
+        hausdorff95_interval=hausdorff95[1],
         epsilon_outsider=_epsilon(runs, View.OUTSIDER) if private else None,
         epsilon_participant=_epsilon(runs, View.PARTICIPANT) if private else None,
         delta=costliest(runs).delta if private else None,
@@ -157,6 +185,56 @@ def _defined(
     values = [measure(run.test) for run in runs]
     defined = [value for value in values if value is not None]
     return spread(defined) if len(defined) == len(values) else None
+
+
+def _overlap(
+    runs: Sequence[RunResult], name: Literal["dice", "iou", "hausdorff95"]
+) -> tuple[Spread | None, Interval | None]:
+    """Returns the spread of a measure of label maps, None where undefined, and its interval."""
+    found = [getattr(run.maps, name) for run in runs if run.maps is not None]
+    values = [over.value for over in found if over.value is not None]
+    if not found or len(values) < len(runs):
+        return None, None
+    return spread(values), found[0].interval
+
+
+# -- The one number ---------------------------------------------------------------------
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What runs are compared by.
+
+    Attributes:
+        name: "AUC", "Dice" or "accuracy".
+        of: A run's value on the test records, and its 95 % interval.
+    """
+
+    name: str
+    of: Callable[[RunResult], tuple[float, Interval | None]]
+
+
+def headline(results: Sequence[RunResult]) -> Measure:
+    """Returns the Dice of label maps, else the AUC; the accuracy where some run has neither."""
+    if all(run.maps is not None and run.maps.dice.value is not None for run in results):
+        return Measure("Dice", _dice)
+    if all(run.test.roc_auc is not None for run in results):
+        return Measure("AUC", _auc)
+    return Measure("accuracy", _accuracy)
+
+
+def _dice(run: RunResult) -> tuple[float, Interval | None]:
+    dice = None if run.maps is None else run.maps.dice
+    return (0.0, None) if dice is None else (dice.value or 0.0, dice.interval)
+
+
+def _auc(run: RunResult) -> tuple[float, Interval | None]:
+    return run.test.roc_auc or 0.0, run.test.roc_auc_interval
+
+
+def _accuracy(run: RunResult) -> tuple[float, Interval | None]:
+    return run.test.accuracy, run.test.accuracy_interval
 
 
 # -- Privacy --------------------------------------------------------------------------

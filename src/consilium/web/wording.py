@@ -47,19 +47,21 @@ def _who_trained(main: RunResult) -> str:
 
 
 def _quality(main: RunResult, row: ArmSummary) -> str:
-    if row.auc is not None:
-        name, value, interval = "AUC", row.auc, row.auc_interval
-    else:
-        name, value, interval = "accuracy", row.accuracy, row.accuracy_interval
+    name, interval = called(row), row.headline_interval
     several = len(row.seeds) > 1
     over = f" over {formats.words(len(row.seeds), 'seed')}" if several else ""
     span = f" (95 % CI {formats.interval(interval)}" if interval is not None else ""
     if span:
         span += f", seed {row.seeds[0]})" if several else ")"
     return (
-        f"The {row.arm} model reaches {name} {formats.spread(value)}{over}{span} on "
+        f"The {row.arm} model reaches {name} {formats.spread(row.headline)}{over}{span} on "
         f"{tested_on(main)}."
     )
+
+
+def called(row: ArmSummary) -> str:
+    """Returns what the arm's one number is called."""
+    return "mean foreground Dice" if row.headline_name == "Dice" else row.headline_name
 
 
 def tested_on(run: RunResult) -> str:
@@ -72,7 +74,7 @@ def tested_on(run: RunResult) -> str:
 
 def _recognised(main: RunResult, row: ArmSummary) -> tuple[str, ...]:
     """Returns what two classes' recalls mean; the AUC alone hides a bad cut-off."""
-    if row.sensitivity is None or row.specificity is None:
+    if row.sensitivity is None or row.specificity is None or main.maps is not None:
         return ()
     negative, positive = main.classes
     return (
@@ -107,8 +109,8 @@ def _beside_central(rows: dict[str, ArmSummary], arm: str) -> tuple[str, ...]:
     central = rows.get("central")
     if central is None or arm == "central":
         return ()
-    both = central.auc is not None and rows[arm].auc is not None
-    name, value = ("AUC", central.auc) if both else ("accuracy", central.accuracy)
+    both = central.headline_name == rows[arm].headline_name
+    name, value = (called(central), central.headline) if both else ("accuracy", central.accuracy)
     return (f"All data in one place without any privacy reach {name} {formats.spread(value)}.",)
 
 
@@ -180,7 +182,7 @@ def what_never_left(run: RunResult) -> tuple[str, ...]:
         "The site's noise, and the randomness it came from.",
     )
     return (
-        "Images, rows and labels.",
+        "Images, rows and labels." if run.maps is None else "Images and label maps.",
         f"Names and other identifiers of {unit}s."
         if unit == "patient"
         else "Names and other identifiers.",

@@ -15,10 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from consilium.errors import ConfigError
+from consilium.learning.models.jets import jets
 from consilium.learning.models.logistic import Logistic
 from consilium.learning.models.nf_resnet import NfResNet
 from consilium.learning.models.small_cnn import SmallCnn
 from consilium.learning.models.squeezenet import SqueezeNet
+from consilium.learning.models.unet import SIDES, unet
 from consilium.learning.models.wavelet import wavelet
 
 Shape: TypeAlias = tuple[int, ...]  # of one record: (channels, height, width) or (features,)
@@ -29,6 +31,8 @@ Shape: TypeAlias = tuple[int, ...]  # of one record: (channels, height, width) o
 class _Model:
     make: Callable[[Shape, int], nn.Module]
     least_side: int | None  # pixels; None takes images of any size and tables
+    maps: bool = False  # a logit for every pixel, rather than one a record
+    sides: int = 1  # height and width are multiples of this
 
 
 _MODELS: Final[Mapping[str, _Model]] = {
@@ -40,13 +44,19 @@ _MODELS: Final[Mapping[str, _Model]] = {
         make=partial(wavelet, angles=4, second_order=True), least_side=8
     ),
     "logistic": _Model(make=Logistic, least_side=None),
+    "jets": _Model(make=jets, least_side=SIDES, maps=True, sides=2),
+    "unet": _Model(make=partial(unet, width=16), least_side=SIDES, maps=True, sides=SIDES),
+    "unet-small": _Model(make=partial(unet, width=4), least_side=SIDES, maps=True, sides=SIDES),
 }
 NAMES: Final = tuple(_MODELS)
+MAP_NAMES: Final = tuple(name for name, model in _MODELS.items() if model.maps)
 
 # -- Building -------------------------------------------------------------------------
 
 
-def build(name: str, *, shape: Shape, classes: int, seed: int) -> nn.Module:
+def build(
+    name: str, *, shape: Shape, classes: int, seed: int, label_maps: bool = False
+) -> nn.Module:
     """Returns the model `name` for records of `shape`, one logit a class.
 
     Args:
@@ -54,17 +64,21 @@ def build(name: str, *, shape: Shape, classes: int, seed: int) -> nn.Module:
         shape: Of one record: (channels, height, width) with 1 or 3 channels, or (features,).
         classes: How many, at least 2.
         seed: Of the initial weights, public.
+        label_maps: The labels are maps, so that every pixel has its logits.
 
     Guarantees: the same arguments give the same weights; global random state is unchanged.
 
     Raises:
-        ConfigError: No such model, a shape that it cannot take, or fewer than two classes.
+        ConfigError: No such model, a shape or labels that it cannot take, or fewer than two
+            classes.
 
     >>> build("logistic", shape=(13,), classes=2, seed=0)(torch.zeros(4, 13)).shape
     torch.Size([4, 2])
     """
     model = _find(name)
+    _check_maps(name, model, label_maps=label_maps)
     _check_shape(name, shape, model.least_side)
+    _check_sides(name, shape, model.sides)
     if classes < 2:
         raise ConfigError(f"{classes=}, expected 2 or more; count every class of the labels")
     with torch.random.fork_rng(devices=[]):
@@ -80,6 +94,22 @@ def _find(name: str) -> _Model:
             f"did you mean {nearest!r}?"
         )
     return _MODELS[name]
+
+
+def _check_maps(name: str, model: _Model, *, label_maps: bool) -> None:
+    if model.maps == label_maps:
+        return
+    fitting = ", ".join(known for known, other in _MODELS.items() if other.maps == label_maps)
+    what = "one label a record" if model.maps else "label maps"
+    raise ConfigError(f"model {name!r} was asked for {what}; expected one of {fitting}: use one")
+
+
+def _check_sides(name: str, shape: Shape, sides: int) -> None:
+    if any(side % sides for side in shape[1:]):
+        raise ConfigError(
+            f"model {name!r} was asked for records of shape {shape}, expected height and width "
+            f"that are multiples of {sides}; pad the images and their label maps"
+        )
 
 
 def _check_shape(name: str, shape: Shape, least_side: int | None) -> None:
