@@ -18,10 +18,17 @@ PARAMETERS: list[tuple[str, Shape, int, int]] = [
     ("small-cnn", (1, 64, 64), 2, 25_746),
     ("small-cnn", (3, 28, 28), 5, 27_893),
     ("small-cnn", (1, 8, 8), 10, 26_010),
+    ("small-cnn-relu", (1, 28, 28), 10, 26_010),
     ("squeezenet", (3, 224, 224), 5, 725_061),
     ("squeezenet", (1, 64, 64), 5, 723_909),
     ("nf-resnet", (1, 28, 28), 2, 174_450),
     ("nf-resnet", (3, 64, 64), 5, 174_933),
+    ("resnet18", (3, 32, 32), 5, 11_171_397),
+    ("resnet50", (3, 32, 32), 5, 23_510_597),
+    ("vgg11", (3, 32, 32), 5, 9_223_045),
+    ("vgg11-gn", (3, 32, 32), 5, 9_228_549),
+    ("vgg16", (3, 32, 32), 5, 14_717_253),
+    ("vgg16-gn", (3, 32, 32), 5, 14_725_701),
     ("wavelet", (1, 64, 64), 2, 2_178),
     ("wavelet", (1, 28, 28), 10, 8_340),
     ("wavelet", (3, 28, 28), 5, 12_500),
@@ -31,8 +38,10 @@ PARAMETERS: list[tuple[str, Shape, int, int]] = [
     ("logistic", (1, 28, 28), 10, 7_850),
     ("logistic", (13,), 2, 28),
 ]
-SMALLEST: list[tuple[str, Shape]] = [
+LARGE = {"resnet18", "resnet50", "vgg11", "vgg11-gn", "vgg16", "vgg16-gn"}
+SMALLEST: list[tuple[str, Shape]] = [  # of the others; `test_every_model` has these as well
     ("small-cnn", (1, 8, 8)),
+    ("small-cnn-relu", (3, 28, 28)),
     ("small-cnn", (1, 28, 28)),
     ("squeezenet", (3, 32, 32)),
     ("nf-resnet", (1, 28, 28)),
@@ -87,12 +96,12 @@ def test_one_logit_a_class(name: str, shape: Shape, classes: int, expected: int)
 
 
 def test_every_name_has_its_count_tested() -> None:
-    assert {name for name, *_ in PARAMETERS} == {name for name, _ in SMALLEST}
+    assert {name for name, *_ in PARAMETERS} == {name for name, _ in SMALLEST} | LARGE
     assert {name for name, *_ in PARAMETERS} == set(NAMES) - set(MAP_NAMES)
 
 
 def test_models_of_label_maps_have_their_own_tests() -> None:
-    assert set(MAP_NAMES) == {"jets", "unet", "unet-small"}
+    assert set(MAP_NAMES) == {"jets", "monet", "unet", "unet-small"}
 
 
 def test_images_need_not_be_square() -> None:
@@ -187,7 +196,12 @@ def test_building_leaves_the_global_generator_alone(name: str, shape: Shape) -> 
 
 @pytest.mark.parametrize(
     ("wrong", "right"),
-    [("smallcnn", "small-cnn"), ("SqueezeNet", "squeezenet"), ("resnet", "nf-resnet")],
+    [
+        ("smallcnn", "small-cnn"),
+        ("SqueezeNet", "squeezenet"),
+        ("resnet81", "resnet18"),
+        ("vgg61", "vgg16"),
+    ],
 )
 def test_a_misspelt_name_is_told_the_nearest(wrong: str, right: str) -> None:
     with pytest.raises(ConfigError, match=f"did you mean '{right}'"):
@@ -203,6 +217,8 @@ def test_a_misspelt_name_is_told_the_nearest(wrong: str, right: str) -> None:
         ("small-cnn", (1, 7, 28), "8 pixels or more"),
         ("squeezenet", (3, 32, 31), "32 pixels or more"),
         ("nf-resnet", (1, 27, 27), "28 pixels or more"),
+        ("resnet18", (1, 15, 28), "16 pixels or more"),
+        ("vgg11", (3, 31, 31), "32 pixels or more"),
         ("logistic", (2, 3), "reshape them"),
         ("logistic", (0,), "reshape them"),
         ("logistic", (), "reshape them"),
