@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The figures of the recipes: test accuracy and AUC over seeds, arm by arm, with epsilon.
+"""The figures of the recipes: test accuracy, AUC or Dice over seeds, arm by arm, with epsilon.
 
     python benchmarks/recipes.py pneumonia64 --arms federated-dp,central-dp --seeds 5
 
@@ -56,7 +56,8 @@ def main() -> None:
 
 def _row(row: object) -> dict[str, object]:
     names = (
-        "arm accuracy auc mcc accuracy_interval auc_interval epsilon_outsider "
+        "arm accuracy auc mcc accuracy_interval auc_interval dice iou hausdorff95 dice_interval "
+        "iou_interval hausdorff95_interval epsilon_outsider "
         "epsilon_participant delta rounds seconds"
     )
     return {name: _plain(getattr(row, name)) for name in names.split()}

@@ -3,6 +3,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 
@@ -10,6 +11,7 @@ import msgspec
 import pytest
 
 from consilium.federation.results import RunResult
+from consilium.learning.calibration import Abstention, Bin
 from consilium.learning.pictures import Picture
 from consilium.web.report import render_report
 
@@ -253,3 +255,16 @@ def picture() -> Picture:
         classes=("background", "head", "tail"),
         dice=0.5,
     )
+
+
+def test_confidence_and_silence_are_shown(make_result: MakeResult) -> None:
+    bins = (Bin(low=0.8, high=0.87, records=9, confidence=0.85, accuracy=0.7),)
+    silent = (Abstention(threshold=0.9, answered=0.825, accuracy=None),)
+    one = make_result()
+    judged = replace(one.test, calibration=bins, abstention=silent)
+
+    page = report([msgspec.structs.replace(one, test=judged)])
+
+    assert "Right answers by confidence" in page
+    assert "<td>.825</td><td>undefined</td>" in page
+    assert "answered only where it is sure" not in report([one])

@@ -15,7 +15,8 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from consilium.learning.metrics import BINS, ClassMetrics, Metrics
+from consilium.learning.calibration import BINS
+from consilium.learning.metrics import ClassMetrics, Metrics
 from consilium.learning.overlap import dices, hausdorffs, ious, pixel_counts, pixel_losses
 from consilium.learning.resampling import (
     QUANTILES,

@@ -16,9 +16,15 @@ from numpy.typing import NDArray
 from sklearn import metrics as sk
 
 from consilium.errors import DataError
+from consilium.learning.calibration import (
+    Abstention,
+    Bin,
+    abstentions,
+    bins,
+    calibration_error,
+)
 from consilium.learning.resampling import Floats, Interval, intervals
 
-BINS: Final = 15  # of equal width, for the calibration error
 SUM_TOLERANCE: Final = 1e-5  # how far a row of probabilities may sum from one
 
 # -- Results --------------------------------------------------------------------------
@@ -57,6 +63,8 @@ class Metrics:
         calibration_error: Expected calibration error of the most probable class, 15 bins.
         confusion: Rows are true classes, columns are predictions.
         per_class: In the order of the labels.
+        calibration: Records by confidence, of which that error is made; empty of label maps.
+        abstention: What a model does that answers only where it is sure; likewise.
         accuracy_interval: 95 % interval over patients; None of fewer than two.
         roc_auc_interval: The same for the AUC.
         mcc_interval: The same for the Matthews correlation coefficient.
@@ -79,6 +87,8 @@ class Metrics:
     accuracy_interval: Interval | None
     roc_auc_interval: Interval | None
     mcc_interval: Interval | None
+    calibration: tuple[Bin, ...] = ()
+    abstention: tuple[Abstention, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """Returns the metrics as plain dicts, tuples, numbers, text and None."""
@@ -115,6 +125,7 @@ def evaluate(
     recalls = [one.recall for one in per_class]
     binary = len(classes) == 2
     found = intervals(exact, labels, patients, bootstrap_seed)
+    calibration = bins(exact, labels)
     return Metrics(
         records=len(labels),
         patients=len(np.unique(patients)),
@@ -127,12 +138,14 @@ def evaluate(
         macro_f1=float(np.mean([one.f1 or 0.0 for one in per_class])),
         weighted_f1=sum((one.f1 or 0.0) * one.support for one in per_class) / len(labels),
         log_loss=_log_loss(labels, exact),
-        calibration_error=_calibration_error(exact, labels),
+        calibration_error=calibration_error(calibration),
         confusion=_confusion(labels, predicted, len(classes)),
         per_class=per_class,
         accuracy_interval=found.accuracy,
         roc_auc_interval=found.roc_auc,
         mcc_interval=found.mcc,
+        calibration=calibration,
+        abstention=abstentions(exact, labels),
     )
 
 
@@ -177,18 +190,6 @@ def _confusion(
 ) -> tuple[tuple[int, ...], ...]:
     counts = sk.confusion_matrix(labels, predicted, labels=np.arange(classes))
     return tuple(tuple(int(count) for count in row) for row in counts)
-
-
-def _calibration_error(probabilities: Floats, labels: NDArray[np.int64]) -> float:
-    """Returns the mean over records of |share right - mean confidence| of the record's bin.
-
-    Bins are (0, 1/15], (1/15, 2/15], and so on. Source: Guo et al. 2017, equation 3.
-    """
-    confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == labels
-    bins = np.clip(np.ceil(confidence * BINS) - 1, 0, BINS - 1).astype(np.int64)
-    gaps = np.bincount(bins, weights=right - confidence, minlength=BINS)
-    return float(np.abs(gaps).sum() / len(labels))
 
 
 def _checked(

@@ -30,6 +30,7 @@ from consilium.web.curves import (
     measure_tested,
 )
 from consilium.web.pictures import draw_pictures
+from consilium.web.reliability import draw_reliability
 from consilium.web.summary import (
     ArmSummary,
     by_arm,
@@ -99,6 +100,7 @@ class _Page:
     costs: tuple[_Cost, ...]
     together: tuple[str, ...]
     facts: tuple[_Fact, ...]
+    reliability: Markup | None
     pictures: Markup | None = None
 
 
@@ -147,6 +149,7 @@ def _page(results: Sequence[RunResult], title: str, next_command: str) -> _Page:
         costs=_costs(arms, main),
         together=wording.price_together(results),
         facts=_facts(results, main),
+        reliability=_reliability(main),
     )
 
 
@@ -204,6 +207,14 @@ def _plots(results: Sequence[RunResult]) -> Mapping[str, Markup]:
         name: Markup(for_page(draw(results), name=name, alternative=alternative))  # noqa: S704
         for name, (draw, alternative) in drawn.items()
     }
+
+
+def _reliability(main: RunResult) -> Markup | None:
+    if not main.test.calibration:
+        return None
+    svg = draw_reliability(main.test.calibration, arm=main.arm)
+    alternative = "Share of right answers of the test records by stated confidence"
+    return Markup(for_page(svg, name="reliability", alternative=alternative))  # noqa: S704
 
 
 def _drawn(pictures: Sequence[Picture]) -> Markup | None:

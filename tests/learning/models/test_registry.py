@@ -23,11 +23,11 @@ PARAMETERS: list[tuple[str, Shape, int, int]] = [
     ("squeezenet", (1, 64, 64), 5, 723_909),
     ("nf-resnet", (1, 28, 28), 2, 174_450),
     ("nf-resnet", (3, 64, 64), 5, 174_933),
-    ("resnet18", (3, 32, 32), 5, 11_171_397),
-    ("resnet50", (3, 32, 32), 5, 23_510_597),
-    ("vgg11", (3, 32, 32), 5, 9_223_045),
+    ("resnet18", (3, 128, 128), 1000, 11_689_512),  # torchvision's count
+    ("resnet50", (3, 128, 128), 1000, 25_557_032),  # the same
+    ("vgg11", (3, 32, 32), 5, 9_220_480 + 5 * 513),
     ("vgg11-gn", (3, 32, 32), 5, 9_228_549),
-    ("vgg16", (3, 32, 32), 5, 14_717_253),
+    ("vgg16", (3, 32, 32), 5, 14_714_688 + 5 * 513),
     ("vgg16-gn", (3, 32, 32), 5, 14_725_701),
     ("wavelet", (1, 64, 64), 2, 2_178),
     ("wavelet", (1, 28, 28), 10, 8_340),
@@ -38,8 +38,7 @@ PARAMETERS: list[tuple[str, Shape, int, int]] = [
     ("logistic", (1, 28, 28), 10, 7_850),
     ("logistic", (13,), 2, 28),
 ]
-LARGE = {"resnet18", "resnet50", "vgg11", "vgg11-gn", "vgg16", "vgg16-gn"}
-SMALLEST: list[tuple[str, Shape]] = [  # of the others; `test_every_model` has these as well
+SMALLEST: list[tuple[str, Shape]] = [
     ("small-cnn", (1, 8, 8)),
     ("small-cnn-relu", (3, 28, 28)),
     ("small-cnn", (1, 28, 28)),
@@ -51,6 +50,15 @@ SMALLEST: list[tuple[str, Shape]] = [  # of the others; `test_every_model` has t
     ("logistic", (1, 5, 7)),
     ("logistic", (13,)),
 ]
+LARGE: list[tuple[str, Shape]] = [  # millions of weights; `test_every_model` has these as well
+    ("resnet18", (1, 32, 32)),
+    ("resnet50", (1, 32, 32)),
+    ("vgg11", (1, 32, 32)),
+    ("vgg11-gn", (1, 32, 32)),
+    ("vgg16", (1, 32, 32)),
+    ("vgg16-gn", (1, 32, 32)),
+]
+EVERY = [*SMALLEST, *(pytest.param(*one, marks=pytest.mark.slow) for one in LARGE)]
 CROSS_RECORD = (
     nn.modules.batchnorm._BatchNorm,  # the class that all of PyTorch's share
     nn.modules.instancenorm._InstanceNorm,
@@ -96,7 +104,7 @@ def test_one_logit_a_class(name: str, shape: Shape, classes: int, expected: int)
 
 
 def test_every_name_has_its_count_tested() -> None:
-    assert {name for name, *_ in PARAMETERS} == {name for name, _ in SMALLEST} | LARGE
+    assert {name for name, *_ in PARAMETERS} == {name for name, _ in [*SMALLEST, *LARGE]}
     assert {name for name, *_ in PARAMETERS} == set(NAMES) - set(MAP_NAMES)
 
 
@@ -113,7 +121,7 @@ def test_images_need_not_be_square() -> None:
 # -- Records do not meet --------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "shape"), SMALLEST)
+@pytest.mark.parametrize(("name", "shape"), EVERY)
 def test_no_layer_looks_across_records(name: str, shape: Shape) -> None:
     model = build(name, shape=shape, classes=3, seed=0)
 
@@ -122,7 +130,7 @@ def test_no_layer_looks_across_records(name: str, shape: Shape) -> None:
 
 @given(seed=st.integers(0, 2**32), scale=st.sampled_from([0.01, 1.0, 10.0]))
 @settings(max_examples=5, deadline=None)
-@pytest.mark.parametrize(("name", "shape"), SMALLEST)
+@pytest.mark.parametrize(("name", "shape"), EVERY)
 def test_a_record_gets_the_same_answer_alone_and_in_a_batch(
     name: str, shape: Shape, seed: int, scale: float
 ) -> None:
@@ -135,7 +143,7 @@ def test_a_record_gets_the_same_answer_alone_and_in_a_batch(
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize(("name", "shape"), SMALLEST)
+@pytest.mark.parametrize(("name", "shape"), EVERY)
 def test_training_mode_changes_no_output(name: str, shape: Shape) -> None:
     model = build(name, shape=shape, classes=3, seed=0)
 
@@ -144,7 +152,7 @@ def test_training_mode_changes_no_output(name: str, shape: Shape) -> None:
     )
 
 
-@pytest.mark.parametrize(("name", "shape"), SMALLEST)
+@pytest.mark.parametrize(("name", "shape"), EVERY)
 def test_gradient_of_each_record_equals_a_loop_of_single_ones(name: str, shape: Shape) -> None:
     model = build(name, shape=shape, classes=3, seed=0)
     inputs, labels = records(3, shape), torch.tensor([0, 1, 2])
@@ -152,10 +160,10 @@ def test_gradient_of_each_record_equals_a_loop_of_single_ones(name: str, shape: 
     each = gradients_of_each(model, inputs, labels)
     loop = [gradient_of_one(model, inputs[i : i + 1], labels[i : i + 1]) for i in range(3)]
 
-    torch.testing.assert_close(each, torch.stack(loop), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(each, torch.stack(loop), atol=5e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("name", "shape"), SMALLEST)
+@pytest.mark.parametrize(("name", "shape"), EVERY)
 def test_every_parameter_learns(name: str, shape: Shape) -> None:
     model = build(name, shape=shape, classes=3, seed=0)
 
@@ -169,7 +177,7 @@ def test_every_parameter_learns(name: str, shape: Shape) -> None:
 # -- Initial weights ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "shape"), SMALLEST)
+@pytest.mark.parametrize(("name", "shape"), EVERY)
 def test_one_seed_gives_one_model(name: str, shape: Shape) -> None:
     first, second = (build(name, shape=shape, classes=3, seed=7) for _ in range(2))
 
@@ -182,7 +190,7 @@ def test_another_seed_gives_another_model() -> None:
     assert flatten(first).tobytes() != flatten(second).tobytes()
 
 
-@pytest.mark.parametrize(("name", "shape"), SMALLEST)
+@pytest.mark.parametrize(("name", "shape"), EVERY)
 def test_building_leaves_the_global_generator_alone(name: str, shape: Shape) -> None:
     before = torch.get_rng_state()
 
@@ -199,8 +207,8 @@ def test_building_leaves_the_global_generator_alone(name: str, shape: Shape) -> 
     [
         ("smallcnn", "small-cnn"),
         ("SqueezeNet", "squeezenet"),
-        ("resnet81", "resnet18"),
-        ("vgg61", "vgg16"),
+        ("nfresnet", "nf-resnet"),
+        ("vgg12", "vgg11"),
     ],
 )
 def test_a_misspelt_name_is_told_the_nearest(wrong: str, right: str) -> None:
@@ -258,7 +266,7 @@ def test_summary_names_layers_shapes_and_parameters() -> None:
     assert found.total == 26_010
 
 
-@pytest.mark.parametrize(("name", "shape"), SMALLEST)
+@pytest.mark.parametrize(("name", "shape"), EVERY)
 def test_rows_of_a_summary_add_up(name: str, shape: Shape) -> None:
     found = summary(build(name, shape=shape, classes=3, seed=0))
 
