@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from consilium.adapters.pretrained import read_weights
 from consilium.data.duplicates import find_duplicates
 from consilium.data.partition import (
     ByColumn,
@@ -28,7 +29,7 @@ from consilium.data.records import Records, Splits
 from consilium.data.sources import read_splits
 from consilium.errors import DataError
 from consilium.federation.contribution import Trainee
-from consilium.federation.project import Data, Project, Sites
+from consilium.federation.project import Data, Model, Project, Sites
 from consilium.federation.setup import PublicFacts
 from consilium.learning.augmentation import view, view_of_maps
 from consilium.learning.front_end import apply_front_end, split_front_end
@@ -36,6 +37,7 @@ from consilium.learning.models.registry import build
 from consilium.learning.parameters import dimension
 from consilium.learning.preprocessing import Preprocessing
 from consilium.learning.tasks import Classification, Segmentation, Task
+from consilium.learning.transfer import Fitting, check_frozen, fit_weights, train_only
 
 _BY_LABEL: Final = ("label-shards", "labels-per-site", "dirichlet")  # may leave a class out
 
@@ -68,6 +70,7 @@ class Ready:
         preprocessing: Public and fixed.
         task: What is learnt.
         views: Of each training image.
+        fitting: What became of the weights that the project names, if it names any.
     """
 
     model: nn.Module = field(repr=False)
@@ -78,6 +81,7 @@ class Ready:
     preprocessing: Preprocessing
     task: Task
     views: int
+    fitting: Fitting | None = None
 
     def features(self, records: Records) -> tuple[Tensor, Tensor]:
         """Returns what the trained part sees of `records`, and their labels or label maps."""
@@ -132,7 +136,14 @@ def read_named(settings: Data, folder: Path | None) -> Splits:
     return splits
 
 
-def make_ready(project: Project, dataset: Dataset, *, federated: bool, seed: int) -> Ready:
+def make_ready(
+    project: Project,
+    dataset: Dataset,
+    *,
+    federated: bool,
+    seed: int,
+    folder: Path | None = None,
+) -> Ready:
     """Returns the model and the records of an arm.
 
     Args:
@@ -140,10 +151,11 @@ def make_ready(project: Project, dataset: Dataset, *, federated: bool, seed: int
         dataset: Of the project.
         federated: Data are divided among the sites, else they are one site's.
         seed: Of the division and the first weights.
+        folder: Where a file of weights lies; None takes its path as it is.
 
     Raises:
-        DataError: The data cannot be divided so.
-        ConfigError: There is no such model for such data.
+        DataError: The data cannot be divided so, or the weights cannot be used.
+        ConfigError: There is no such model for such data, or the weights do not fit it.
     """
     splits, settings = dataset.splits, project.data
     task = _task(project, splits)
@@ -155,7 +167,8 @@ def make_ready(project: Project, dataset: Dataset, *, federated: bool, seed: int
         seed=seed,
         label_maps=splits.train.has_label_maps,
     )
-    front_end, trained = split_front_end(model)
+    fitting = _transferred(project.model, model, folder)
+    front_end, trained = split_front_end(model, splits.train.shape)
     preprocessing = Preprocessing(
         mean=settings.mean,
         std=settings.std,
@@ -170,7 +183,19 @@ def make_ready(project: Project, dataset: Dataset, *, federated: bool, seed: int
         preprocessing=preprocessing,
         task=task,
         views=project.training.views,
+        fitting=fitting,
     )
+
+
+def _transferred(settings: Model, model: nn.Module, folder: Path | None) -> Fitting | None:
+    """Puts the project's weights into `model` and freezes what it does not train."""
+    if settings.weights is None or settings.weights_sha256 is None:
+        return None
+    path = Path(settings.weights) if folder is None else folder / settings.weights
+    fitting = fit_weights(model, read_weights(path, settings.weights_sha256))
+    train_only(model, settings.train)
+    check_frozen(model, fitting)
+    return fitting
 
 
 def _task(project: Project, splits: Splits) -> Task:

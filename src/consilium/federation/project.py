@@ -9,6 +9,7 @@ secure sum.
 
 import difflib
 import math
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, TypeAlias, get_args, get_origin
@@ -18,6 +19,7 @@ import tomli_w
 
 from consilium.errors import ConfigError
 from consilium.federation.arms import ARMS
+from consilium.learning.transfer import ALL, FROM, KINDS
 from consilium.wire import digest
 
 Value: TypeAlias = "str | int | float | bool | Sequence[Value] | Mapping[str, Value]"
@@ -62,9 +64,12 @@ class Sites(Section, frozen=True, kw_only=True):
 
 
 class Model(Section, frozen=True, kw_only=True):
-    """Which network, by its name in the registry."""
+    """Which network, by its name in the registry; what it starts from, what of it is trained."""
 
     name: str
+    weights: str | None = None
+    weights_sha256: str | None = None
+    train: str = ALL
 
 
 class Optimiser(Section, frozen=True, kw_only=True):
@@ -174,6 +179,7 @@ _SECTIONS: Final[Mapping[str, type[Section]]] = {
     "stopping": Stopping,
 }
 
+_SHA256: Final = re.compile("[0-9a-fA-F]{64}")
 _KIND_KEYS: Final = {"sites": "partition", "optimiser": "name", "learning_rate": "schedule"}
 _READ_BY: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
     "sites": {
@@ -346,6 +352,7 @@ def _check(project: Project) -> None:
     ):
         _check_used(name, section)
     _check_task(project)
+    _check_model(project.model)
     if project.sites.post_quantum and project.sites.secure_sum != "on":
         raise ConfigError(
             "sites.post_quantum is set but sites.secure_sum is off; expected it only with the "
@@ -370,6 +377,26 @@ def _check_task(project: Project) -> None:
         raise ConfigError(
             f"training.loss is {project.training.loss!r} but data.task 'classification' does not "
             "read it; expected it only with 'segmentation': remove it or change data.task"
+        )
+
+
+def _check_model(model: Model) -> None:
+    """Refuses weights without their digest, and frozen layers without weights."""
+    if (model.weights is None) != (model.weights_sha256 is None):
+        raise ConfigError(
+            "[model]: weights and weights_sha256 go together; expected both: the digest (of "
+            "sha256sum, say) binds every party to one file"
+        )
+    if model.weights_sha256 is not None and not _SHA256.fullmatch(model.weights_sha256):
+        raise ConfigError(
+            f"model.weights_sha256 is {model.weights_sha256!r}; expected 64 hexadecimal digits"
+        )
+    if model.train not in KINDS[:-1] and not model.train.startswith(FROM):
+        raise ConfigError(f"model.train is {model.train!r}; expected one of {', '.join(KINDS)}")
+    if model.train != ALL and model.weights is None:
+        raise ConfigError(
+            f"model.train is {model.train!r} without model.weights; expected weights: layers that "
+            "are frozen at random learn nothing"
         )
 
 

@@ -208,7 +208,7 @@ def test_building_leaves_the_global_generator_alone(name: str, shape: Shape) -> 
         ("smallcnn", "small-cnn"),
         ("SqueezeNet", "squeezenet"),
         ("nfresnet", "nf-resnet"),
-        ("vgg12", "vgg11"),
+        ("vgg-11", "vgg11"),
     ],
 )
 def test_a_misspelt_name_is_told_the_nearest(wrong: str, right: str) -> None:
