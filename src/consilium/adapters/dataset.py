@@ -32,12 +32,14 @@ from consilium.federation.contribution import Trainee
 from consilium.federation.project import Data, Model, Project, Sites
 from consilium.federation.setup import PublicFacts
 from consilium.learning.augmentation import view, view_of_maps
+from consilium.learning.fresh_views import Step, augmented
 from consilium.learning.front_end import apply_front_end, split_front_end
 from consilium.learning.models.registry import build
 from consilium.learning.parameters import dimension
 from consilium.learning.preprocessing import Preprocessing
 from consilium.learning.tasks import Classification, Segmentation, Task
 from consilium.learning.transfer import Fitting, check_frozen, fit_weights, train_only
+from consilium.wire import digest
 
 _BY_LABEL: Final = ("label-shards", "labels-per-site", "dirichlet")  # may leave a class out
 
@@ -71,6 +73,8 @@ class Ready:
         task: What is learnt.
         views: Of each training image.
         fitting: What became of the weights that the project names, if it names any.
+        steps: Of augmentation, anew in every round; none: the views are made once.
+        seed: Of the experiment.
     """
 
     model: nn.Module = field(repr=False)
@@ -82,6 +86,8 @@ class Ready:
     task: Task
     views: int
     fitting: Fitting | None = None
+    steps: tuple[Step, ...] = ()
+    seed: int = 0
 
     def features(self, records: Records) -> tuple[Tensor, Tensor]:
         """Returns what the trained part sees of `records`, and their labels or label maps."""
@@ -92,6 +98,16 @@ class Ready:
         """Returns the records of `site` with a model of its own."""
         part = self.parts[site]
         images, labels = self.preprocessing.tensors(part)
+        if self.steps:
+            return Trainee(
+                model=copy.deepcopy(self.trained),
+                task=self.task,
+                inputs=apply_front_end(self.front_end, images),
+                labels=labels,
+                rows=part.by_patient(),
+                fresh=_Fresh(self, part, self.views),
+                seed=self.seed,
+            )
         views = [apply_front_end(self.front_end, view(images, k)) for k in range(self.views)]
         return Trainee(
             model=copy.deepcopy(self.trained),
@@ -100,6 +116,28 @@ class Ready:
             labels=torch.cat([view_of_maps(images, labels, k) for k in range(self.views)]),
             rows=tuple(_of_every_view(rows, len(part), self.views) for rows in part.by_patient()),
         )
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Fresh:
+    """Augmented views of one site's records."""
+
+    ready: Ready
+    part: Records
+    views: int
+
+    def __call__(self, rows: NDArray[np.intp], key: bytes) -> tuple[Tensor, Tensor]:
+        """Returns inputs and labels of every view of the records at `rows`, view by view."""
+        made = [self._view(rows, digest("view", number, key)) for number in range(self.views)]
+        return torch.cat([inputs for inputs, _ in made]), torch.cat([labels for _, labels in made])
+
+    def _view(self, rows: NDArray[np.intp], key: bytes) -> tuple[Tensor, Tensor]:
+        images, labels = self.part.inputs[rows], self.part.labels[rows]
+        maps = labels.astype(np.uint8, copy=False) if self.part.has_label_maps else None
+        shown, moved = augmented(images.astype(np.uint8), maps, self.ready.steps, key)
+        inputs = apply_front_end(self.ready.front_end, self.ready.preprocessing.inputs(shown))
+        return inputs, torch.from_numpy(labels if moved is None else moved)
 
 
 def _of_every_view(rows: NDArray[np.intp], records: int, views: int) -> NDArray[np.intp]:
@@ -184,7 +222,20 @@ def make_ready(
         task=task,
         views=project.training.views,
         fitting=fitting,
+        steps=_steps(project, splits.train),
+        seed=seed,
     )
+
+
+def _steps(project: Project, records: Records) -> tuple[Step, ...]:
+    """Returns the steps of augmentation, which only images can take."""
+    steps = tuple(one.step() for one in project.training.augmentation)
+    if steps and len(records.shape) != 3:
+        raise DataError(
+            f"training.augmentation is set for records of shape {records.shape}; expected images "
+            "(channels, height, width): remove it for tables"
+        )
+    return steps
 
 
 def _transferred(settings: Model, model: nn.Module, folder: Path | None) -> Fitting | None:

@@ -19,6 +19,7 @@ import tomli_w
 
 from consilium.errors import ConfigError
 from consilium.federation.arms import ARMS
+from consilium.learning.fresh_views import Step
 from consilium.learning.transfer import ALL, FROM, KINDS
 from consilium.wire import digest
 
@@ -95,6 +96,22 @@ class LearningRate(Section, frozen=True, kw_only=True):
     patience: int | None = None
 
 
+class Augmentation(Section, frozen=True, kw_only=True):
+    """One step of augmentation; see `learning.fresh_views.Step`."""
+
+    name: str
+    probability: float = 0.5
+    amount: float | None = None
+
+    def step(self) -> Step:
+        """Returns the step, checked.
+
+        Raises:
+            ConfigError: There is none such, or a number is out of range.
+        """
+        return Step(name=self.name, probability=self.probability, amount=self.amount)
+
+
 class Training(Section, frozen=True, kw_only=True):
     """How long, and what a round is in the arms without DP."""
 
@@ -104,6 +121,7 @@ class Training(Section, frozen=True, kw_only=True):
     local_epochs: int = 1
     local_batch: int = 32
     views: int = 1
+    augmentation: tuple[Augmentation, ...] = ()
     average_decay: float = 0.0
     evaluate_every: int = 5
 
@@ -317,8 +335,13 @@ def _toml_value(text: str) -> Value:
 
 def _without_none(table: dict[str, object]) -> dict[str, object]:
     """TOML has no null: what is not set is not written."""
-    kept = {k: v for k, v in table.items() if v is not None}
-    return {k: _without_none(v) if isinstance(v, dict) else v for k, v in kept.items()}
+    return {key: _kept(value) for key, value in table.items() if value is not None}
+
+
+def _kept(value: object) -> object:
+    if isinstance(value, dict):
+        return _without_none(value)
+    return [_kept(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 # -- Values ---------------------------------------------------------------------------
@@ -353,6 +376,7 @@ def _check(project: Project) -> None:
         _check_used(name, section)
     _check_task(project)
     _check_model(project.model)
+    _check_augmentation(project.training)
     if project.sites.post_quantum and project.sites.secure_sum != "on":
         raise ConfigError(
             "sites.post_quantum is set but sites.secure_sum is off; expected it only with the "
@@ -378,6 +402,11 @@ def _check_task(project: Project) -> None:
             f"training.loss is {project.training.loss!r} but data.task 'classification' does not "
             "read it; expected it only with 'segmentation': remove it or change data.task"
         )
+
+
+def _check_augmentation(training: Training) -> None:
+    for one in training.augmentation:
+        one.step()
 
 
 def _check_model(model: Model) -> None:
