@@ -266,10 +266,20 @@ def test_a_layer_behind_another_gets_the_right_gradient(name: str, method: Metho
 
 # -- Models ---------------------------------------------------------------------------
 
-SHAPES = {"logistic": (13,), "squeezenet": (3, 40, 40), "small-cnn": (1, 16, 16)}
+LARGE = ("resnet18", "resnet50", "vgg11", "vgg16")  # millions of weights: a loop of them is slow
+SHAPES: dict[str, tuple[int, ...]] = {
+    "logistic": (13,),
+    "squeezenet": (3, 40, 40),
+    "small-cnn": (1, 16, 16),
+    **dict.fromkeys(LARGE, (1, 32, 32)),
+}
+LOOPED = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else [])
+    for name in registry.RECORD_NAMES
+]
 
 
-@pytest.mark.parametrize("name", registry.NAMES)
+@pytest.mark.parametrize("name", LOOPED)
 def test_a_model_of_the_registry_is_that_of_a_loop(name: str) -> None:
     shape = SHAPES.get(name, (1, 28, 28))
     model = Widened(registry.build(name, shape=shape, classes=3, seed=0))
@@ -278,7 +288,7 @@ def test_a_model_of_the_registry_is_that_of_a_loop(name: str) -> None:
     assert_exact(found_by(model, batch, Budget()), loop(model, batch))
 
 
-@pytest.mark.parametrize("name", registry.NAMES)
+@pytest.mark.parametrize("name", registry.RECORD_NAMES)
 def test_a_model_of_the_registry_is_booked(name: str) -> None:
     shape = SHAPES.get(name, (1, 28, 28))
     model = registry.build(name, shape=shape, classes=3, seed=0)

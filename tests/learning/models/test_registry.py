@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from consilium.errors import ConfigError
-from consilium.learning.models.registry import MAP_NAMES, NAMES, Shape, build, summary
+from consilium.learning.models.registry import MAP_NAMES, RECORD_NAMES, Shape, build, summary
 from consilium.learning.parameters import flatten
 from consilium.learning.tasks import Classification
 
@@ -105,7 +105,7 @@ def test_one_logit_a_class(name: str, shape: Shape, classes: int, expected: int)
 
 def test_every_name_has_its_count_tested() -> None:
     assert {name for name, *_ in PARAMETERS} == {name for name, _ in [*SMALLEST, *LARGE]}
-    assert {name for name, *_ in PARAMETERS} == set(NAMES) - set(MAP_NAMES)
+    assert {name for name, *_ in PARAMETERS} == set(RECORD_NAMES)
 
 
 def test_models_of_label_maps_have_their_own_tests() -> None:

@@ -62,6 +62,7 @@ _MODELS: Final[Mapping[str, _Model]] = {
     "unet-small": _Model(make=partial(unet, width=4), least_side=SIDES, maps=True, sides=SIDES),
 }
 NAMES: Final = tuple(_MODELS)
+RECORD_NAMES: Final = tuple(name for name, model in _MODELS.items() if not model.maps)
 MAP_NAMES: Final = tuple(name for name, model in _MODELS.items() if model.maps)
 
 # -- Building -------------------------------------------------------------------------
