@@ -51,7 +51,8 @@ class Search:
         public_twin: Data to search on instead of the project's own, or None.
         data_folder: Where the datasets lie.
         seed: Of the search and of each trial's experiment.
-        told: Is told of every trial that ended: its number, its settings, its score or None.
+        told: Is told of every trial that ended: its number, settings, and score or None where it
+            was pruned or failed.
     """
 
     project: Project
@@ -110,7 +111,8 @@ def search(asked: Search) -> Found:
     for _ in range(asked.trials - len(study.trials)):
         study.optimize(trial.run, n_trials=1, catch=(ConsiliumError,))
         last = study.trials[-1]
-        asked.told(last.number + 1, last.user_attrs, last.value)
+        whole = last.state is optuna.trial.TrialState.COMPLETE
+        asked.told(last.number + 1, last.user_attrs, last.value if whole else None)
     return _found(optuna, study, cost)
 
 
