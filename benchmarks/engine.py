@@ -5,7 +5,7 @@
 
 Coordinator and sites are processes on this machine, with mutual TLS and the same certificates in
 both. A leg is one message from the coordinator to all sites and all answers back. Prints the
-medians, and writes benchmarks/out/engine.json.
+medians, and writes benchmarks/out/engine-SITES.json.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def main() -> None:
         "seconds_a_leg": {size: {"nvflare": ours[size], "grpc": bare[size]} for size in SIZES},
     }
     (HERE / "out").mkdir(exist_ok=True)
-    (HERE / "out" / "engine.json").write_text(json.dumps(facts, indent=2) + "\n")
+    (HERE / "out" / f"engine-{asked.sites}.json").write_text(json.dumps(facts, indent=2) + "\n")
     for size in SIZES:
         print(f"{size} bytes: NVFlare {ours[size]:.4f} s, gRPC {bare[size]:.4f} s a leg")
 

@@ -22,6 +22,10 @@ ATTACKS: Final = "tests/secagg/test_attacks.py"
 NOISE: Final = "tests/dp/test_noise.py"
 PLAN: Final = "tests/dp/test_plan.py"
 SITE: Final = "tests/federation/test_site.py"
+FILES: Final = "tests/data/test_source_files.py"
+DICOM: Final = "tests/data/test_dicom_files.py"
+DEIDENTIFIED: Final = "tests/data/test_deidentification.py"
+IMPORTING: Final = "tests/adapters/test_importing.py"
 RUNNER: Final = "tests/adapters/test_site_runner.py"
 WEIGHTS: Final = "tests/adapters/test_pretrained.py"
 VIEWS: Final = "tests/learning/test_fresh_views.py"
@@ -247,6 +251,11 @@ SITES = [
     one("one answer a round, across restarts", "federation/site.py",
         "return Waiting(state.terms, joined, state.done), ()",
         "return Waiting(state.terms, joined), ()", SITE),
+    one("a failed round is over", "federation/site.py",
+        "return replace(state.waiting, done=number), ()", "return state.waiting, ()", SITE),
+    one("one sum at all processes of a site", "adapters/site_team_line.py",
+        "any(other != digest(_SUM, data) for other in others)", "False",
+        "tests/adapters/test_site_team.py::test_a_sum_that_not_all_processes_hold_is_refused"),
     one("last round read at the start", "adapters/site_runner.py",
         "Start(self._parts.source(), done)", "Start(self._parts.source())", RUNNER),
     one("charge on the disk", "adapters/ledger_file.py",
@@ -265,8 +274,8 @@ LEARNING = [
     one("an image's own pixels in its views", "learning/fresh_views.py",
         "+ key + image.tobytes())", "+ key + np.random.bytes(8))", VIEWS),
     one("one clip over all views", "federation/contribution.py",
-        "np.tile(owners, trainee.views)",
-        "np.arange(len(owners) * trainee.views)", "tests/adapters/test_augmentation_runs.py"),
+        "np.tile(owners, self.views)",
+        "np.arange(len(owners) * self.views)", "tests/adapters/test_augmentation_runs.py"),
     one("no search on patients", "federation/search_space.py",
         "if ARMS[arm].private:", "if False:", SEARCH),
     one("a search reads the twin", "adapters/search.py",
@@ -274,9 +283,56 @@ LEARNING = [
     one("no trial looks at test records", "adapters/search.py",
         "            raise _Enough", "            pass", SEARCH),
 ]  # fmt: skip
-MUTANTS: Final = (
-    *JOB, *SETUP, *POST_QUANTUM, *ROUND, *KEYS, *COORDINATOR, *WIRE, *NOISED, *SITES, *LEARNING
-)  # fmt: skip
+IMPORT = [
+    one("import: links are not followed", "data/source_files.py",
+        "if not stat.S_ISREG(os.lstat(path).st_mode):", "if False:", FILES),
+    one("import: names that lead out", "data/source_files.py",
+        "    check_name(file.name)\n", "    pass\n", FILES),
+    one("import: only some of Pillow's readers", "data/image_files.py",
+        "if image.format != expected:", "if False:", "tests/data/test_image_files.py"),
+    one("import: size before pixels", "data/image_files.py",
+        "        check_size(*image.size, len(image.getbands()))\n", "",
+        "tests/data/test_image_files.py"),
+    one("import: deflated objects are measured", "data/dicom_files.py",
+        "        _check_inflated(data)\n", "", DICOM),
+    one("import: size before frames", "data/dicom_files.py",
+        "        check_size(int(dataset.Rows), int(dataset.Columns), frames, channels)\n", "",
+        DICOM),
+    one("import: libraries are kept quiet", "data/quiet.py",
+        "        logger.setLevel(_ABOVE_ALL)\n", "        pass\n", DICOM),
+    one("import: no gap in a series", "data/dicom_series.py",
+        "if between <= 0 or", "if False and", "tests/data/test_dicom_series.py"),
+    one("import: header of a NIfTI first", "data/nifti_files.py",
+        "    _check_header(header, len(plain))\n", "", "tests/data/test_nifti_files.py"),
+    one("import: terms of a closed list", "data/deidentification.py",
+        'return value if value in _TERMS[keyword] else ""', "return value", DEIDENTIFIED),
+    one("import: keyed pseudonyms", "data/deidentification.py",
+        'return hmac.digest(self.key, frame(_PSEUDONYM, patient), "sha256")',
+        'return hmac.digest(b"", frame(_PSEUDONYM, patient), "sha256")', DEIDENTIFIED),
+    one("import: great ages", "data/deidentification.py",
+        'match[2] == "Y" and int(match[1]) > _OLDEST', "False", DEIDENTIFIED),
+    one("import: text is flagged", "data/dicom_risks.py",
+        'said not in ("", "NO")', "False", DEIDENTIFIED),
+    one("import: unknown parts may be a face", "data/dicom_risks.py",
+        'return _word(dataset, "BodyPartExamined") not in _BELOW_THE_NECK',
+        'return _word(dataset, "BodyPartExamined") == "HEAD"', DEIDENTIFIED),
+    one("import: patients in one split", "data/manifest.py",
+        "    _check_splits(entries.values(), path.name)\n", "", "tests/data/test_manifest.py"),
+    one("import: a missing patient is refused", "data/reading.py",
+        "if patient is None:", "if False:", IMPORTING),
+    one("import: risks are blocked", "data/reading.py",
+        "            self._check_risks(dataset)\n", "            pass\n", IMPORTING),
+    one("import: going on from a mark", "adapters/dataset_writer.py",
+        "            file.truncate(marks[name])\n", "", IMPORTING),
+    one("import: the same import goes on", "adapters/importing.py",
+        "    if state.job != name:", "    if False:", IMPORTING),
+    one("import: the secret outside", "adapters/pseudonym_key.py",
+        "if path.resolve().is_relative_to(outside.resolve()):", "if False:", IMPORTING),
+    one("import: the secret is its owner's", "adapters/pseudonym_key.py",
+        "if mode or len(key)", "if len(key)", IMPORTING),
+]  # fmt: skip
+PROTOCOL: Final = (*JOB, *SETUP, *POST_QUANTUM, *ROUND, *KEYS, *COORDINATOR, *WIRE)
+MUTANTS: Final = (*PROTOCOL, *NOISED, *SITES, *IMPORT, *LEARNING)
 
 
 # -- The run --------------------------------------------------------------------------

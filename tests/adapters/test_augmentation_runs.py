@@ -7,23 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from tests.adapters.conftest import make_project, same_seeds
 
 from consilium.adapters.dataset import Dataset, Ready, make_ready
+from consilium.adapters.site_team import SiteTeam
+from consilium.adapters.site_team_line import Blueprint
 from consilium.adapters.stage import MODEL, NobodyWatches, Run
 from consilium.adapters.training import train_arm
 from consilium.data.records import Records
-from consilium.dp.plan import Plan, alone
-from consilium.dp.sampling import poisson_sample
 from consilium.errors import ConfigError, DataError
 from consilium.federation.arms import ARMS
-from consilium.federation.contribution import Trainee, _drawn_and_clipped
 from consilium.federation.project import parse_project
-from consilium.keystream import Keystream
-from consilium.learning.parameters import assign, flatten
+from consilium.learning.parameters import flatten
 
 CHANGES = {
     "training.views": "3",
@@ -36,21 +34,6 @@ CLIP = 0.5
 def ready(dataset: Dataset, changes: dict[str, str] | None = None) -> Ready:
     project = make_project(CHANGES | (changes or {}))
     return make_ready(project, dataset, federated=True, seed=0)
-
-
-def plan(trainee: Trainee) -> Plan:
-    return Plan(
-        sampling_probability=0.5,
-        patients=len(trainee.rows),
-        l2_clip_norm=CLIP,
-        noise_multiplier=1.0,
-        steps=1,
-        delta=1e-4,
-        dimension=650,
-        shares=alone(1),
-        bits=24,
-        accountant="rdp",
-    )
 
 
 # -- Fresh views ----------------------------------------------------------------------
@@ -100,23 +83,16 @@ def test_what_is_looked_at_is_not_augmented(digits: Dataset) -> None:
 # -- Sensitivity ----------------------------------------------------------------------
 
 
-@given(seed=st.integers(0, 2**32 - 1), views=st.integers(1, 4))
+@given(seed=st.integers(0, 2**32 - 1), patients=st.integers(1, 9), views=st.integers(1, 4))
 @settings(max_examples=8, deadline=None)
 def test_a_patient_with_many_views_moves_the_sum_by_at_most_the_clip(
-    digits: Dataset, seed: int, views: int
+    digits: Dataset, seed: int, patients: int, views: int
 ) -> None:
     whole = ready(digits, {"training.views": str(views)}).trainee(0)
-    drawn = poisson_sample(30, 0.5, Keystream(seed.to_bytes(32, "big")))
-    assume(len(drawn))
-    with_last = replace(whole, rows=whole.rows[: drawn[-1] + 1])
-    without = replace(whole, rows=whole.rows[: drawn[-1]])
     weights = np.random.default_rng(seed).normal(size=650).astype(np.float32)
-    assign(whole.model, weights)
-    coins = [Keystream(seed.to_bytes(32, "big")) for _ in range(2)]
 
     first, second = (
-        _drawn_and_clipped(each, plan(whole), stream, weights.tobytes())
-        for each, stream in zip((with_last, without), coins, strict=True)
+        whole.clipped_sum(weights, whole.rows[:count], CLIP) for count in (patients, patients + 1)
     )
 
     assert float(np.linalg.norm(first - second)) <= CLIP
@@ -131,7 +107,12 @@ def run(folder: Path, arm: str, changes: dict[str, str]) -> Run:
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_every_arm_trains_on_fresh_views(tmp_path: Path, arm: str, digits: Dataset) -> None:
-    few = CHANGES | {"training.views": "1", "dp.expected_batch": "40"}
+    few = CHANGES | {
+        "training.views": "1",
+        "training.rounds": "1",
+        "training.augmentation": '[{ name = "flip" }]',
+        "dp.expected_batch": "40",
+    }
     sites = 4 if ARMS[arm].federated else 1
     plain = few | {"training.augmentation": "[]"}
 
@@ -176,3 +157,13 @@ def test_tables_have_no_augmentation(digits: Dataset) -> None:
 
     with pytest.raises(DataError, match="remove it for tables"):
         ready(replace(digits, splits=splits))
+
+
+def test_a_team_of_processes_does_not_train_on_plain_images_in_silence(digits: Dataset) -> None:
+    project = make_project(CHANGES)
+    blueprint = Blueprint(
+        project=project.resolved(), arm="federated-dp", shape=(1, 8, 8), classes=10, seed=0
+    )
+
+    with pytest.raises(ConfigError, match="this site has 2 processes; expected one"):
+        SiteTeam(ready(digits).trainee(0), blueprint, processes=2, seconds=1.0)

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from consilium.data.duplicates import contents, find_duplicates
-from consilium.data.records import Records, Splits
+from consilium.data import duplicates
+from consilium.data.duplicates import contents, find_copies, find_duplicates
+from consilium.data.records import SPLITS, Records, Splits
 
 SMOOTH = np.kron(
     np.random.default_rng(0).integers(0, 200, (60, 1, 8, 8), dtype=np.uint8),
@@ -141,3 +142,13 @@ def test_contents_are_equal_only_for_equal_bytes(dtype: type[np.uint8]) -> None:
 
     assert first == third
     assert first != second
+
+
+def test_a_flood_of_equal_images_is_cut_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates, "MOST_PAIRS", 7)
+    black = {name: np.zeros((5, 1, 8, 8), np.uint8) for name in SPLITS}
+
+    report = find_copies(black)
+
+    assert [len(overlap.exact) for overlap in report.overlaps] == [7, 7, 7]
+    assert report.summary().startswith("train/validation: at least 7 exact")

@@ -39,7 +39,6 @@ from consilium.federation.messages import (
 )
 from consilium.federation.plain_sum import PlainSum
 from consilium.federation.progress import Validation
-from consilium.federation.setup import Setup
 from consilium.secagg.messages import (
     Ciphertexts,
     CiphertextTable,
@@ -471,15 +470,25 @@ def test_progress_is_durable_before_every_round() -> None:
 # -- Rounds that are given up ---------------------------------------------------------
 
 
-@pytest.mark.parametrize("setup", [SECURE, PLAIN], ids=["secure", "plain"])
-def test_too_few_uploads_abandon_the_round_and_leave_the_model(setup: Setup) -> None:
-    play = Play(setup, lost=losing((RoundStart, 1, 0), (RoundStart, 1, 1)))
+def test_too_few_uploads_abandon_the_round_and_leave_the_model() -> None:
+    play = Play(SECURE, lost=losing((RoundStart, 1, 0), (RoundStart, 1, 1)))
 
     finished = play.run()
 
     assert finished.progress.attempts == 4
     assert [number for number, _ in play.opened] == [2, 3, 4]
     assert play.saved[1].weights.tolist() == play.saved[0].weights.tolist()
+
+
+def test_a_plain_round_waits_for_every_site_and_costs_the_others_one_charge() -> None:
+    play = Play(PLAIN, lost=losing((RoundStart, 1, 0)))
+    said = play.turn(play.introduce())
+
+    waits = [play.turn(said if turn == 0 else []) for turn in range(50)]
+
+    assert waits == [[]] * 50
+    assert play.state.progress.attempts == 1
+    assert [len(ledger.charges) for ledger in play.ledgers] == [0, 1, 1, 1]
 
 
 def test_too_few_openings_abandon_the_round() -> None:
@@ -512,9 +521,8 @@ def test_a_site_pays_only_for_what_it_uploaded() -> None:
     assert [ledger.count() for ledger in play.ledgers] == [3, 3, 3, 2]
 
 
-@pytest.mark.parametrize("setup", [SECURE, PLAIN], ids=["secure", "plain"])
-def test_a_run_that_loses_every_round_ends(setup: Setup) -> None:
-    play = Play(replace(setup, steps_allowed=None), lost=losing_all(RoundStart))
+def test_a_run_that_loses_every_round_ends() -> None:
+    play = Play(replace(SECURE, steps_allowed=None), lost=losing_all(RoundStart))
 
     finished = play.run()
 

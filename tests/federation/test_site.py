@@ -29,6 +29,7 @@ from consilium.federation.site import (
     Computing,
     Event,
     Expand,
+    Failed,
     Joining,
     Outside,
     Pay,
@@ -169,6 +170,8 @@ def events(own: SiteTerms) -> dict[str, Event]:
         "survivors too few": received(Survivors(2, (0, 1))),
         "computed 3": Computed(3, VECTOR),
         "computed 2": Computed(2, VECTOR),
+        "failed 3": Failed(3),
+        "failed 2": Failed(2),
         "charged 3": charged(3, own),
         "charged 2": charged(2, own),
         "another charge": Charged(3, paid(4, own), secret("charged")),
@@ -201,6 +204,8 @@ SECURE_TABLE: dict[str, tuple[Expected, ...]] = {
     "survivors too few": (X, X, X, R, X, X),
     "computed 3": (X, X, W, W, P, P),
     "computed 2": (X, X, W, W, C, P),
+    "failed 3": (X, X, W, W, W, P),
+    "failed 2": (X, X, W, W, C, P),
     "charged 3": (X, X, W, W, C, W),
     "charged 2": (X, X, W, W, C, P),
     "another charge": (X, X, W, W, C, L),
@@ -227,6 +232,8 @@ PLAIN_TABLE: dict[str, tuple[Expected, ...]] = {
     "survivors too few": (X, R, R, X, X),
     "computed 3": (X, W, W, P, P),
     "computed 2": (X, W, W, C, P),
+    "failed 3": (X, W, W, W, P),
+    "failed 2": (X, W, W, C, P),
     "charged 3": (X, W, W, C, W),
     "charged 2": (X, W, W, C, P),
     "another charge": (X, W, W, C, L),
@@ -390,6 +397,15 @@ def test_what_was_computed_for_an_older_round_is_dropped() -> None:
     assert commands == ()
 
 
+def test_a_round_that_failed_is_not_computed_again_and_the_next_one_is() -> None:
+    waiting = walk(SECURE["computing"], Failed(3))
+
+    with pytest.raises(RemoteProtocolError, match="expected one after 3"):
+        step(waiting, received(round_start(3)))
+    assert isinstance(walk(waiting, received(PrekeysWanted(6))), Waiting)
+    assert isinstance(walk(waiting, received(round_start(5))), Computing)
+
+
 def test_a_charge_that_comes_after_its_round_pays_for_nothing() -> None:
     later = walk(SECURE["charging"], received(round_start(5)))
 
@@ -488,7 +504,7 @@ def test_weights_of_another_model_are_refused(count: int) -> None:
         step(SECURE["joined"], received(start))
 
 
-@pytest.mark.parametrize("rate", [math.nan, math.inf, -0.1])
+@pytest.mark.parametrize("rate", [math.nan, math.inf, -0.1, 1e300])
 def test_a_learning_rate_that_is_none_is_refused(rate: float) -> None:
     start = RoundStart(round_start(3).plan, WEIGHTS, rate)
 

@@ -6,7 +6,6 @@ renamed). A checkpoint that was damaged, or is of another project, data, arm or 
 one that was changed on purpose is not noticed.
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from consilium.adapters.ledger_file import sync_folder
+from consilium.adapters.whole_files import write_whole as write_whole  # noqa: PLC0414 - others import it
 from consilium.errors import ConfigError, DataError
 from consilium.federation.progress import Progress, Validation
 from consilium.learning.averaging import WeightAverage
@@ -118,21 +117,3 @@ def _digest(header: _Header, arrays: Arrays) -> bytes:
 
 def _group(arrays: Arrays, prefix: str) -> Arrays:
     return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
-
-
-# -- Whole files ----------------------------------------------------------------------
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Writes `data` beside `path`, syncs it and renames it: all of it or nothing."""
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)

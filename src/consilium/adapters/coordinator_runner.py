@@ -9,11 +9,12 @@ crash right after `Save` and a resume would be, without the crash.
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final, final
 
 from consilium import wire
+from consilium.adapters.metering import Meter, Phase, Unmetered
 from consilium.errors import ProtocolError, RemoteProtocolError
 from consilium.federation.coordinator import (
     Agreeing,
@@ -33,12 +34,19 @@ from consilium.federation.coordinator import (
     start,
     step,
 )
-from consilium.federation.messages import FROM_SITE, RoundStart
+from consilium.federation.messages import FROM_SITE, PrekeysWanted, RoundStart
 from consilium.federation.progress import Progress, Validation
 from consilium.federation.traffic import SiteTraffic, largest_to_coordinator
 from consilium.learning.parameters import Vector
-from consilium.secagg.messages import Hello
+from consilium.secagg.messages import CiphertextTable, Hello, Roster, Survivors
 
+_BEGINS: Final[Mapping[type, Phase]] = {
+    Roster: "agreeing",
+    CiphertextTable: "agreeing",
+    PrekeysWanted: "agreeing",
+    RoundStart: "computing",
+    Survivors: "opening",
+}  # what the sites do once they have such a message
 logger: Final = logging.getLogger("consilium.adapters")
 
 
@@ -60,11 +68,13 @@ class Hooks:
         look: Evaluates weights on the validation records: (round, weights) -> Validation.
         save: Makes a progress durable.
         on_round: Is told of every finished round.
+        meter: Is told of messages and phases.
     """
 
     look: Callable[[int, Vector], Validation]
     save: Callable[[Progress], None]
     on_round: Callable[[RoundReport], None]
+    meter: Meter = field(default_factory=Unmetered)
 
 
 @final
@@ -105,6 +115,7 @@ class CoordinatorRunner:
             message = wire.decode(data, FROM_SITE, limit=self._limit)
             if message.site != site:
                 raise RemoteProtocolError(f"message of site {message.site} on its channel", site)
+            self._hooks.meter.passed("in", type(message).__name__, len(data))
             if isinstance(message, Hello) and not isinstance(self._state, Gathering):
                 self.renew()  # too late for this session, in time for the next
             return list(self._run(Received(message)))
@@ -149,12 +160,17 @@ class CoordinatorRunner:
                 if isinstance(message, RoundStart):
                     self._attempt = message.plan.round
                 data = wire.encode(message)
+                if type(message) in _BEGINS:
+                    self._hooks.meter.enters(_BEGINS[type(message)])
                 for site in sites:
+                    self._hooks.meter.passed("out", type(message).__name__, len(data))
                     self._traffic[self._attempt, site] += SiteTraffic(0, len(data))
                     yield site, data
             case Look(round_, weights):
+                self._hooks.meter.enters("looking")
                 yield from self._run(Looked(self._hooks.look(round_, weights)))
             case Save(progress):
+                self._hooks.meter.enters("saving")
                 self._save(progress)
 
     def _save(self, progress: Progress) -> None:

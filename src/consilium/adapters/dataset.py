@@ -2,7 +2,7 @@
 """The data of an experiment: read, checked, divided among sites and turned into tensors."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, final
@@ -56,6 +56,18 @@ class Dataset:
 
     splits: Splits
     duplicates: str
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Networks:
+    """What a project computes on its records; the attributes are those of `Ready`."""
+
+    model: nn.Module = field(repr=False)
+    trained: nn.Module = field(repr=False)
+    front_end: nn.Module = field(repr=False)
+    task: Task
+    fitting: Fitting | None = None
 
 
 @final
@@ -174,6 +186,44 @@ def read_named(settings: Data, folder: Path | None) -> Splits:
     return splits
 
 
+def make_networks(
+    project: Project,
+    *,
+    shape: tuple[int, ...],
+    classes: int,
+    seed: int,
+    weights: Mapping[str, Tensor] | None = None,
+) -> Networks:
+    """Returns the model, with first weights of `seed`, and the task for records of `shape`.
+
+    Args:
+        project: As the arm sees it.
+        shape: Of a record.
+        classes: How many.
+        seed: Of the first weights.
+        weights: What the project begins with; None leaves those of the seed, in the same model
+            with the same parameters frozen.
+
+    Raises:
+        DataError: The weights are no finite numbers.
+        ConfigError: There is no such model for such data, or the weights do not fit it.
+    """
+    model = build(
+        project.model.name,
+        shape=shape,
+        classes=classes,
+        seed=seed,
+        label_maps=project.data.task == "segmentation",
+    )
+    fitting = None if weights is None else fit_weights(model, weights)
+    train_only(model, project.model.train)
+    if fitting is not None:
+        check_frozen(model, fitting)
+    front_end, trained = split_front_end(model, shape)
+    task = _task(project, classes)
+    return Networks(model=model, trained=trained, front_end=front_end, task=task, fitting=fitting)
+
+
 def make_ready(
     project: Project,
     dataset: Dataset,
@@ -196,32 +246,30 @@ def make_ready(
         ConfigError: There is no such model for such data, or the weights do not fit it.
     """
     splits, settings = dataset.splits, project.data
-    task = _task(project, splits)
+    _check_task(settings, splits)
     parts = _divide(splits, project.sites, seed) if federated else (splits.train,)
-    model = build(
-        project.model.name,
+    networks = make_networks(
+        project,
         shape=splits.train.shape,
         classes=len(splits.classes),
         seed=seed,
-        label_maps=splits.train.has_label_maps,
+        weights=_weights(project.model, folder),
     )
-    fitting = _transferred(project.model, model, folder)
-    front_end, trained = split_front_end(model, splits.train.shape)
     preprocessing = Preprocessing(
         mean=settings.mean,
         std=settings.std,
         standardise_each_image=settings.standardise_each_image,
     )
     return Ready(
-        model=model,
-        trained=trained,
-        front_end=front_end,
+        model=networks.model,
+        trained=networks.trained,
+        front_end=networks.front_end,
         parts=tuple(parts),
         names=site_names(parts) if federated else ("all data",),
         preprocessing=preprocessing,
-        task=task,
+        task=networks.task,
         views=project.training.views,
-        fitting=fitting,
+        fitting=networks.fitting,
         steps=_steps(project, splits.train),
         seed=seed,
     )
@@ -238,29 +286,29 @@ def _steps(project: Project, records: Records) -> tuple[Step, ...]:
     return steps
 
 
-def _transferred(settings: Model, model: nn.Module, folder: Path | None) -> Fitting | None:
-    """Puts the project's weights into `model` and freezes what it does not train."""
+def _weights(settings: Model, folder: Path | None) -> dict[str, Tensor] | None:
+    """Returns the weights that a project begins with, if it names any."""
     if settings.weights is None or settings.weights_sha256 is None:
         return None
     path = Path(settings.weights) if folder is None else folder / settings.weights
-    fitting = fit_weights(model, read_weights(path, settings.weights_sha256))
-    train_only(model, settings.train)
-    check_frozen(model, fitting)
-    return fitting
+    return read_weights(path, settings.weights_sha256)
 
 
-def _task(project: Project, splits: Splits) -> Task:
+def _task(project: Project, classes: int) -> Task:
+    weights = project.training.class_weights
+    if project.data.task == "segmentation":
+        return Segmentation(classes, project.training.loss or "dice-ce", weights)
+    return Classification(classes, weights)
+
+
+def _check_task(settings: Data, splits: Splits) -> None:
     found = "segmentation" if splits.train.has_label_maps else "classification"
-    if project.data.task != found:
+    if settings.task != found:
         raise DataError(
-            f"data.task is {project.data.task!r}; {project.data.source} has "
+            f"data.task is {settings.task!r}; {settings.source} has "
             f"{'a label map for each image' if found == 'segmentation' else 'a class a record'}: "
             f"set data.task = {found!r}"
         )
-    weights = project.training.class_weights
-    if found == "segmentation":
-        return Segmentation(len(splits.classes), project.training.loss or "dice-ce", weights)
-    return Classification(len(splits.classes), weights)
 
 
 def public_facts(ready: Ready) -> PublicFacts:

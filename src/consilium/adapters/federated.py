@@ -20,8 +20,10 @@ from consilium.adapters.checkpoints import NAME, load_progress, write_whole
 from consilium.adapters.concurrent import run_concurrent
 from consilium.adapters.coordinator_runner import CoordinatorRunner, resumed
 from consilium.adapters.dataset import Dataset, make_ready, read_dataset
+from consilium.adapters.disks import disk_in_words
 from consilium.adapters.holding import hold
 from consilium.adapters.measures import Traffic
+from consilium.adapters.metering import Meter, Unmetered
 from consilium.adapters.stage import (
     Observer,
     Played,
@@ -85,11 +87,13 @@ class Conditions:
         quorum_seconds: How long a phase waits for sites that are missing.
         stopped: Says whether somebody ended the run from outside.
         observer: Who watches.
+        meter: Who counts.
     """
 
     quorum_seconds: float
     stopped: Callable[[], bool]
     observer: Observer
+    meter: Meter = field(default_factory=Unmetered)
 
 
 def conduct(call: Call, run: Run, lines: Sequence[Line], conditions: Conditions) -> RunResult:
@@ -104,10 +108,11 @@ def conduct(call: Call, run: Run, lines: Sequence[Line], conditions: Conditions)
     Raises:
         RoundAborted: Too few sites enrol or answer.
         ConfigError: Another process conducts this run.
+        DataError: A disk is full or broken; what was finished before is whole.
         ConsiliumError: What the parties refuse.
     """
     run.folder.mkdir(parents=True, exist_ok=True)
-    with hold(run.folder, "run"):
+    with disk_in_words(), hold(run.folder, "run"):
         return finished_before(run) or _conduct(call, run, lines, conditions)
 
 
@@ -229,7 +234,7 @@ def _play(stage: Stage, sites: Sequence[_End], last_round: int, conditions: Cond
     began = time.monotonic()
     progress = resumed(_first_progress(stage), last_round)
     conditions.observer.begins(stage.setup, stage.run.seed, progress)
-    hooks = make_hooks(stage, conditions.observer)
+    hooks = make_hooks(stage, conditions.observer, conditions.meter)
     coordinator = CoordinatorRunner(stage.setup.for_coordinator(), progress, hooks)
     finished = run_concurrent(
         coordinator,

@@ -23,12 +23,16 @@ def hold(folder: Path, what: str) -> Iterator[None]:
     """
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(handle, f"{what} {folder.name}")
         yield
-    except BlockingIOError:
-        raise ConfigError(
-            f"{what} {folder.name} is in use by another process; expected one at a time: wait "
-            "for it, or end it"
-        ) from None
     finally:
         os.close(handle)
+
+
+def _lock(handle: int, what: str) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(
+            f"{what} is in use by another process; expected one at a time: wait for it, or end it"
+        ) from None

@@ -19,6 +19,7 @@ from typing import Final, final
 
 import msgspec
 
+from consilium.adapters.whole_files import sync_folder as sync_folder  # noqa: PLC0414 - others import it
 from consilium.errors import DataError
 from consilium.federation.ledger import Charge, Receipt, charge_digest, check_room
 from consilium.wire import digest
@@ -161,15 +162,6 @@ def _write(file: FileIO, data: bytes) -> None:
     written = file.write(data)
     if written != len(data):
         raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: a ledger line was cut short")
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes the names of the files in `folder` durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 # -- The chain ------------------------------------------------------------------------

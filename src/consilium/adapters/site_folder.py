@@ -15,7 +15,7 @@ differs is in the message.
 import difflib
 import os
 from pathlib import Path
-from typing import Final, Literal, final
+from typing import Annotated, Final, Literal, final
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -41,6 +41,8 @@ class SiteSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             is everybody's and this site takes its part of the project's division.
         approves: Only listed projects, or every one.
         trusts: Only rosters that were compared, or the first that the coordinator shows.
+        processes: That share a site's sums, each with a GPU of its own where there are GPUs.
+        process_seconds: After which a round that these processes do not answer is given up.
     """
 
     name: str
@@ -53,6 +55,8 @@ class SiteSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     trusts: Literal["compared-rosters", "the-first-roster-that-the-coordinator-shows"] = (
         "compared-rosters"
     )
+    processes: Annotated[int, msgspec.Meta(ge=1)] = 1
+    process_seconds: Annotated[float, msgspec.Meta(gt=0)] = 600.0
 
 
 @final

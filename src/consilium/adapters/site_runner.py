@@ -5,13 +5,16 @@ Every engine uses this one driver at its sites. It has no rule of its own. Masks
 are expanded on other threads while the model computes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, final
 
 from consilium import wire
 from consilium.adapters.masking import MaskExpander
+from consilium.adapters.metering import Meter, Unmetered
 from consilium.adapters.randomness import Source, encapsulate, operating_system
-from consilium.federation.contribution import Trainee, contribute
+from consilium.dp.noise import Ring
+from consilium.errors import ConsiliumError
+from consilium.federation.contribution import Assignment, Summing, Trainee, contribute
 from consilium.federation.ledger import Ledger
 from consilium.federation.messages import FROM_COORDINATOR
 from consilium.federation.site import (
@@ -21,6 +24,7 @@ from consilium.federation.site import (
     Computed,
     Event,
     Expand,
+    Failed,
     Outside,
     Pay,
     Received,
@@ -41,7 +45,8 @@ _MOST_SITES: Final = 10_000  # where no secure sum says how many there are
 class SiteParts:
     """What a site brings to a run: its terms, its records, its ledger, its randomness.
 
-    `mask_threads` expand the masks of long vectors while the model computes.
+    `mask_threads` expand the masks of long vectors while the model computes; `summing` adds up
+    the patients drawn, where that is not done in this process.
     """
 
     terms: SiteTerms
@@ -50,6 +55,8 @@ class SiteParts:
     source: Source = operating_system
     encapsulator: Encapsulator = encapsulate
     mask_threads: int = 1
+    meter: Meter = field(default_factory=Unmetered)
+    summing: Summing | None = None
 
 
 @final
@@ -77,27 +84,44 @@ class SiteRunner:
         """
         message = wire.decode(data, FROM_COORDINATOR, limit=self._limit)
         parts = self._parts
+        parts.meter.passed("in", type(message).__name__, len(data))
         return self._run(Received(message, parts.source(), parts.encapsulator))
 
     def _run(self, event: Event) -> list[bytes]:
+        self._parts.meter.enters("sealing")
         self._state, commands = step(self._state, event)
         said: list[bytes] = []
         for command in commands:
             said += self._obey(command)
+        self._parts.meter.enters("waiting")
         return said
 
     def _obey(self, command: Command) -> list[bytes]:
         match command:
             case Tell(message):
-                return [wire.encode(message)]
+                data = wire.encode(message)
+                self._parts.meter.passed("out", type(message).__name__, len(data))
+                return [data]
             case Expand(keys, job):
                 self._masks.begin(keys, job)
                 return []
             case Compute(assignment):
-                secret = self._parts.source()
-                vector = contribute(self._parts.trainee, self._parts.terms.work, assignment, secret)
-                return self._run(Computed(assignment.round, vector))
+                self._parts.meter.enters("computing")
+                return self._run(Computed(assignment.round, self._contribution(assignment)))
             case Pay(charge):
+                self._parts.meter.enters("paying")
                 receipt = self._parts.ledger.append(charge)
+                self._parts.meter.charged(charge.round, receipt.sequence)
                 mask = self._masks.take()
                 return self._run(Charged(charge.round, receipt, self._parts.source(), mask))
+
+    def _contribution(self, assignment: Assignment) -> Ring:
+        """Returns the vector of a round; where there is none, the session goes on without."""
+        parts = self._parts
+        try:
+            return contribute(
+                parts.trainee, parts.terms.work, assignment, parts.source(), parts.summing
+            )
+        except ConsiliumError:
+            self._run(Failed(assignment.round))
+            raise

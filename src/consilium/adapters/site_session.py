@@ -17,10 +17,14 @@ from typing import Final, final
 
 from consilium import wire
 from consilium.adapters.dataset import Dataset, Ready, make_ready, read_named
+from consilium.adapters.disks import disk_in_words
+from consilium.adapters.health import FILE, HealthFile
 from consilium.adapters.ledger_file import FileLedger, count_charges, last_charged
 from consilium.adapters.randomness import Source, operating_system
 from consilium.adapters.site_folder import SiteFolder, SiteSettings
 from consilium.adapters.site_runner import SiteParts, SiteRunner
+from consilium.adapters.site_team import SiteTeam
+from consilium.adapters.site_team_line import Blueprint
 from consilium.errors import ConfigError, NotJoined
 from consilium.federation.arms import ARMS
 from consilium.federation.enrolment import (
@@ -68,6 +72,7 @@ class _Enrolled:
     ready: Ready
     part: int
     said: Enrolment
+    team: SiteTeam | None
 
 
 @final
@@ -76,6 +81,7 @@ class SiteSession:
 
     def __init__(self, kit: Path, call: Call, source: Source = operating_system) -> None:
         self._folder, self._call, self._source = SiteFolder(kit), call, source
+        self.health = HealthFile(self._folder.path / FILE)
         self._stack, self._turn = ExitStack(), threading.Lock()
         self._enrolled: _Enrolled | None = None
         self._runner: SiteRunner | None = None
@@ -87,7 +93,7 @@ class SiteSession:
             AccessDenied: The steward did not approve this.
             ConsiliumError: Its records cannot be used.
         """
-        with self._turn:
+        with self._turn, disk_in_words():
             said = self._admitted().said
             ledger = self._folder.ledger(self._call.run)
             standing = Standing(count_charges(ledger), last_charged(ledger))
@@ -103,7 +109,7 @@ class SiteSession:
             AccessDenied: The steward did not approve this, or did not compare this roster.
             ConsiliumError: The roll breaks a rule, or nothing can be promised.
         """
-        with self._turn:
+        with self._turn, disk_in_words():
             enrolled = self._admitted()
             self._stack.close()
             self._runner = None
@@ -117,15 +123,19 @@ class SiteSession:
             NotJoined: This process knows no roll yet.
             ProtocolError: The message breaks a rule.
             BudgetExceeded: The answer is not paid for.
+            DataError: Its charge is not on the disk; nothing left.
         """
-        with self._turn:
+        with self._turn, disk_in_words():
             if self._runner is None:
                 raise NotJoined("a message came before the roll; nothing was said")
             return self._runner.handle(message)
 
     def close(self) -> None:
-        """Closes the ledger."""
+        """Closes the ledger, and ends the site's team."""
         self._stack.close()
+        if self._enrolled is not None and self._enrolled.team is not None:
+            self._enrolled.team.close()
+        self.health.ends("finished")
 
     def _admitted(self) -> _Enrolled:
         if self._enrolled is None:
@@ -135,6 +145,7 @@ class SiteSession:
 
     def _read(self) -> _Enrolled:
         settings, call = self._folder.settings(), self._call
+        check_processes(settings, call.arm)
         own = call.project.for_arm(call.arm)
         folder = None if settings.data_folder is None else Path(settings.data_folder)
         splits = read_named(own.data, folder)
@@ -149,9 +160,11 @@ class SiteSession:
             dimension=dimension(ready.trained),
             classes=splits.classes,
         )
-        return _Enrolled(ready, part, enrol(call, facts, self._folder.identity()))
+        said = enrol(call, facts, self._folder.identity())
+        return _Enrolled(ready, part, said, _make_team(settings, call, ready, part))
 
     def _join(self, enrolled: _Enrolled, roll: bytes) -> SiteRunner:
+        team = enrolled.team
         call, said = self._call, wire.decode(roll, ROLL, limit=LARGEST)
         checked = check_roll(call, said)
         number = place_of(enrolled.said, said)
@@ -162,11 +175,50 @@ class SiteSession:
         self._stack.callback(ledger.close)
         parts = SiteParts(
             terms=setup.for_site(number, self._folder.identity()),
-            trainee=enrolled.ready.trainee(enrolled.part),
+            trainee=enrolled.ready.trainee(enrolled.part) if team is None else team.trainee,
             ledger=ledger,
             source=self._source,
+            meter=self.health,
+            summing=None if team is None else team.clipped_sum,
         )
+        self.health.expects(setup)
         return SiteRunner(parts)
+
+
+def _make_team(settings: SiteSettings, call: Call, ready: Ready, part: int) -> SiteTeam | None:
+    """Returns the processes that the operator wants, all there; None: this process computes."""
+    if settings.processes == 1:
+        return None
+    records = ready.parts[part]
+    blueprint = Blueprint(
+        project=call.project.resolved(),
+        arm=call.arm,
+        shape=records.shape,
+        classes=ready.task.classes,
+        seed=call.seed,
+    )
+    processes, seconds = settings.processes, settings.process_seconds
+    team = SiteTeam(ready.trainee(part), blueprint, processes=processes, seconds=seconds)
+    try:
+        team.wait_until_ready()
+    except BaseException:
+        team.close()
+        raise
+    return team
+
+
+def check_processes(settings: SiteSettings, arm: str) -> None:
+    """Refuses an arm that several processes cannot compute.
+
+    Raises:
+        ConfigError: It has no clipped sum.
+    """
+    if settings.processes > 1 and not ARMS[arm].private:
+        raise ConfigError(
+            f"this site has {settings.processes} processes, and arm {arm} trains locally; expected "
+            "an arm with dp, whose sums processes can share, or 1 process: join again without "
+            "--processes"
+        )
 
 
 def _number(settings: SiteSettings, parts: int) -> int:

@@ -20,6 +20,7 @@ from consilium.adapters.checkpoints import NAME, save_progress, write_whole
 from consilium.adapters.coordinator_runner import Hooks, RoundReport
 from consilium.adapters.dataset import Dataset, Ready
 from consilium.adapters.measures import measure_traffic
+from consilium.adapters.metering import Meter
 from consilium.data.records import Records
 from consilium.dp.plan import View
 from consilium.errors import ConfigError, DataError
@@ -156,8 +157,8 @@ def finished_before(run: Run) -> RunResult | None:
 # -- During ---------------------------------------------------------------------------
 
 
-def make_hooks(stage: Stage, observer: Observer) -> Hooks:
-    """Returns the effects of a run: looks, checkpoints in its folder, an observer that is told."""
+def make_hooks(stage: Stage, observer: Observer, meter: Meter) -> Hooks:
+    """Returns the effects of a run: looks, checkpoints in its folder, observer and meter."""
     model = copy.deepcopy(stage.ready.trained)
     records = stage.dataset.splits.validation
     inputs, _ = stage.ready.features(records)
@@ -173,7 +174,7 @@ def make_hooks(stage: Stage, observer: Observer) -> Hooks:
     def save(progress: Progress) -> None:
         save_progress(checkpoint, progress, terms=stage.setup.terms, seed=stage.run.seed)
 
-    return Hooks(look=look_at, save=save, on_round=observer.round_done)
+    return Hooks(look=look_at, save=save, on_round=observer.round_done, meter=meter)
 
 
 def _look(probabilities: NDArray[np.float32], records: Records) -> Look:

@@ -21,6 +21,7 @@ from consilium.adapters.dataset import Dataset, make_ready, public_facts
 from consilium.adapters.embedded import Site, run_embedded
 from consilium.adapters.ledger_file import FileLedger, count_charges, last_charged
 from consilium.adapters.measures import share_of_sites
+from consilium.adapters.metering import Unmetered
 from consilium.adapters.processes import Launch, launched, recorded_source
 from consilium.adapters.randomness import Source, operating_system
 from consilium.adapters.site_runner import SiteParts, SiteRunner
@@ -148,7 +149,7 @@ def _play(local: _Local, observer: Observer, sources: Sequence[Source] | None) -
     began, stage = time.monotonic(), local.stage
     progress = _first_progress(local)
     observer.begins(stage.setup, stage.run.seed, progress)
-    hooks = make_hooks(stage, observer)
+    hooks = make_hooks(stage, observer, Unmetered())
     coordinator = CoordinatorRunner(stage.setup.for_coordinator(), progress, hooks)
     with _sites(local, sources) as sites:
         finished = run_embedded(coordinator, sites, threads=stage.run.threads)

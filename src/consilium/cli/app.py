@@ -14,6 +14,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 import typer
 
 from consilium import __version__
+from consilium.cli import data as datasets
 from consilium.cli import machines
 from consilium.errors import ConsiliumError
 
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.add_typer(machines.federation)
 app.add_typer(machines.coordinator)
 app.add_typer(machines.site)
+app.add_typer(datasets.data)
 
 INTERRUPTED: Final = 130
 REFUSED: Final = 2

@@ -4,16 +4,32 @@
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
 from consilium.errors import ConfigError
 
 Kit: TypeAlias = Annotated[Path, typer.Argument(help="A start-up kit's folder.", metavar="KIT")]
+Folder: TypeAlias = Annotated[
+    Path, typer.Argument(help="What init made; it holds the authority.", metavar="FOLDER")
+]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Records: TypeAlias = Annotated[
     Path | None, typer.Option("--data", help="Folder of this machine's own records.", metavar="DIR")
+]
+MetricsPort: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        min=0, max=65535, help="Serve Prometheus numbers at this port; 0, the default, does not."
+    ),
+]
+MetricsHost: TypeAlias = Annotated[
+    str,
+    typer.Option(help="Where; by default this machine alone. Whoever reaches it can read them."),
+]
+LogFormat: TypeAlias = Annotated[
+    Literal["text", "json"], typer.Option(help="Lines for people, or for a log collector.")
 ]
 
 federation = typer.Typer(
@@ -52,6 +68,10 @@ def init(
         str, typer.Option(help="Name under which sites reach the coordinator.")
     ] = "localhost",
     port: Annotated[int, typer.Option(help="The coordinator's one port.")] = 8002,
+    driver: Annotated[
+        Literal["grpc", "http"],
+        typer.Option(help="http: websockets, for networks that let only HTTPS out (--port 443)."),
+    ] = "grpc",
     out: Annotated[Path | None, typer.Option(help="New folder. Default NAME.")] = None,
     json: Json = False,
 ) -> None:
@@ -59,7 +79,57 @@ def init(
 
     Example: consilium federation init chest --sites charite,tum,lmu --host fl.example.org
     """
-    _operations().init(name, tuple(sites.split(",")), (host, port), out or Path(name), as_json=json)
+    operations = _operations()
+    says = operations.kits.Federation(
+        name=name,
+        role="authority",
+        sites=tuple(sorted(sites.split(","))),
+        host=host,
+        port=port,
+        driver=driver,
+    )
+    operations.init(says, out or Path(name), as_json=json)
+
+
+@federation.command()
+def renew(
+    folder: Folder,
+    party: Annotated[
+        list[str] | None, typer.Option(help="Whose; repeat for more. Default everybody's.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Makes new certificates and TLS keys of the same authority; nothing else changes.
+
+    Example: consilium federation renew chest --party charite
+    """
+    _operations().renew(folder, tuple(party or ()), as_json=json)
+
+
+@federation.command()
+def add(
+    folder: Folder,
+    name: Annotated[str, typer.Argument(help="Of the new site.", metavar="SITE")],
+    json: Json = False,
+) -> None:
+    """Makes the kit of one more site, and what the others must know of it.
+
+    Example: consilium federation add chest ukhd
+    """
+    _operations().add(folder, name, as_json=json)
+
+
+@federation.command()
+def remove(
+    folder: Folder,
+    name: Annotated[str, typer.Argument(help="Of the site that leaves.", metavar="SITE")],
+    json: Json = False,
+) -> None:
+    """Shuts a site out: the coordinator refuses its certificate once it has this change.
+
+    Example: consilium federation remove chest lmu
+    """
+    _operations().remove(folder, name, as_json=json)
 
 
 @coordinator.command("serve")
@@ -69,12 +139,18 @@ def serve_coordinator(
     quorum_seconds: Annotated[
         float, typer.Option(help="How long a phase waits for sites that are missing.")
     ] = 60.0,
+    metrics_port: MetricsPort = 0,
+    metrics_host: MetricsHost = "127.0.0.1",
+    log_format: LogFormat = "text",
 ) -> None:
     """Runs the coordinator until it is stopped; --data holds validation and test records.
 
     Example: consilium coordinator serve chest/kits/coordinator --data /srv/public
+    --metrics-port 9464
     """
-    _operations().serve_coordinator(kit, data, quorum_seconds)
+    operations = _operations()
+    watching = operations.watching(metrics_host, metrics_port, log_format)
+    operations.serve_coordinator(kit, data, quorum_seconds, watching)
 
 
 @site.command()
@@ -90,10 +166,19 @@ def join(
     trust_first_roster: Annotated[
         bool, typer.Option(help="Demonstration: believe the coordinator who the others are.")
     ] = False,
+    processes: Annotated[
+        int, typer.Option(min=1, help="That share this site's computing; with GPUs, one for each.")
+    ] = 1,
+    process_seconds: Annotated[
+        float, typer.Option(min=1, help="How long a round may take these processes.")
+    ] = 600.0,
+    metrics_port: MetricsPort = 0,
+    metrics_host: MetricsHost = "127.0.0.1",
+    log_format: LogFormat = "text",
 ) -> None:
     """Checks this machine, makes this hospital's key, and serves until it is stopped.
 
-    Example: consilium site join kits/charite --data /srv/hospital
+    Example: consilium site join kits/charite --data /srv/hospital --processes 4 --metrics-port 9464
     """
     holds = "its-part-of-a-shared-source" if part_of_shared_source else "its-own-records"
     approves = (
@@ -102,12 +187,18 @@ def join(
     trusts = (
         "the-first-roster-that-the-coordinator-shows" if trust_first_roster else "compared-rosters"
     )
-    _operations().join(kit, data, {"holds": holds, "approves": approves, "trusts": trusts})
+    operations = _operations()
+    watching = operations.watching(metrics_host, metrics_port, log_format)
+    choices = {"holds": holds, "approves": approves, "trusts": trusts}
+    sharing = {"processes": processes, "process_seconds": process_seconds}
+    operations.join(kit, data, choices | sharing, watching)
 
 
 @site.command()
 def doctor(kit: Kit, data: Records = None, json: Json = False) -> None:
-    """Checks clock, certificate, disk, name, port, TLS and records, each with how to mend it.
+    """Checks certificate, disk, ledger, records, GPU, name, proxy, port, TLS and clock.
+
+    Each finding says how to mend it; SOON is well today.
 
     Example: consilium site doctor kits/charite --data /srv/hospital
     """

@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the commands of `machines` do. Needs the extra `federation`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import msgspec
 import typer
 
-from consilium.adapters.nvflare import kits
-from consilium.adapters.nvflare.doctor import Finding, examine
+from consilium.adapters.logs import Format
+from consilium.adapters.metrics import check_free
+from consilium.adapters.nvflare import kits, lock, members
+from consilium.adapters.nvflare.doctor import examine
+from consilium.adapters.nvflare.finding import Finding
 from consilium.adapters.site_folder import SiteFolder, SiteSettings
+from consilium.adapters.site_team import check_devices, gpus
 from consilium.errors import ConfigError
 from consilium.federation.enrolment import roster_fingerprint
 from consilium.sdk import default_data_folder, load_project
@@ -17,16 +22,13 @@ from consilium.sdk import default_data_folder, load_project
 _LOST: Final = 10  # times the quorum's time-out: a site that computes longer counts as lost
 
 
-def init(
-    name: str, sites: tuple[str, ...], address: tuple[str, int], out: Path, *, as_json: bool
-) -> None:
+def init(federation: kits.Federation, out: Path, *, as_json: bool) -> None:
     """Makes the kits and says what to do with them."""
-    host, port = address
-    made = kits.provision(name, sites, host, port, out)
+    made = kits.provision(federation, out)
     if as_json:
-        _print({"kits": [str(kit) for kit in made], "host": host, "port": port})
+        _print({"kits": made, "host": federation.host, "port": federation.port})
         return
-    typer.echo(f"Kits of {name}, one a party, each with its own private key:")
+    typer.echo(f"Kits of {federation.name}, one a party, each with its own private key:")
     for kit in made:
         typer.echo(f"  {kit}")
     typer.echo(f"Move each to its machine by a safe way and delete it here. {out}/authority makes")
@@ -34,10 +36,48 @@ def init(
     typer.echo(f"Next:   consilium coordinator serve {out}/kits/{kits.COORDINATOR}")
 
 
-def serve_coordinator(kit: Path, data: Path | None, quorum_seconds: float) -> None:
-    """Becomes the coordinator."""
+def renew(folder: Path, parties: tuple[str, ...], *, as_json: bool) -> None:
+    """Makes new certificates."""
+    _show_changes(members.renew(folder, parties), as_json=as_json)
+
+
+def add(folder: Path, site: str, *, as_json: bool) -> None:
+    """Makes one more site."""
+    _show_changes(members.add(folder, site), as_json=as_json)
+
+
+def remove(folder: Path, site: str, *, as_json: bool) -> None:
+    """Shuts a site out."""
+    _show_changes(members.remove(folder, site), as_json=as_json)
+
+
+def _show_changes(made: list[Path], *, as_json: bool) -> None:
+    if as_json:
+        _print({"changes": made})
+        return
+    for one in made:
+        typer.echo(f"  {one}")
+    typer.echo("Move each to its party by a safe way, stop the party, copy it over the kit,")
+    typer.echo(f"start the party again, and delete it here: cp -r {made[-1].name}/. KIT/")
+
+
+def watching(host: str, port: int, log_format: Format) -> kits.Watching:
+    """Returns how a party's process can be watched."""
+    return kits.Watching(metrics_host=host, metrics_port=port, log_format=log_format)
+
+
+def serve_coordinator(
+    kit: Path, data: Path | None, quorum_seconds: float, watching: kits.Watching
+) -> None:
+    """Becomes the coordinator.
+
+    Raises:
+        ConfigError: The kit is served already, or an address is taken.
+    """
     kit = kit.resolve()
-    kits.federation_of(kit, kits.COORDINATOR)
+    says = kits.federation_of(kit, kits.COORDINATOR)
+    lock.hold(kit)
+    check_free(watching.metrics_host, watching.metrics_port)
     folder = data or default_data_folder()
     settings = kits.CoordinatorSettings(
         data_folder=None if folder is None else str(folder.resolve()),
@@ -45,26 +85,32 @@ def serve_coordinator(kit: Path, data: Path | None, quorum_seconds: float) -> No
         lost_seconds=_LOST * quorum_seconds,
     )
     kits.settle_coordinator(kit, settings)
-    kits.prepare(kit, kits.COORDINATOR_LINK)
+    kits.prepare(kit, kits.COORDINATOR_LINK, says, watching)
     kits.serve(kit, kits.COORDINATOR)
 
 
-def join(kit: Path, data: Path | None, choices: dict[str, str]) -> None:
+def join(
+    kit: Path, data: Path | None, choices: Mapping[str, object], watching: kits.Watching
+) -> None:
     """Checks the machine, then becomes the site.
 
     Raises:
-        ConfigError: A check fails.
+        ConfigError: A check fails, GPUs are fewer than processes, or the kit is served already.
     """
     kit = kit.resolve()
     says, folder = kits.federation_of(kit), data or default_data_folder()
+    lock.hold(kit)
+    check_free(watching.metrics_host, watching.metrics_port)
     findings = examine(kit, says, folder)
     _show(findings)
     if not all(finding.well for finding in findings):
         raise ConfigError("this machine is not ready; expected every check above to be well")
     settings = {"name": says.role, "sites": says.sites, **choices}
     settings |= {} if folder is None else {"data_folder": str(folder.resolve())}
-    SiteFolder(kit).settle(msgspec.convert(settings, SiteSettings))
-    kits.prepare(kit, kits.SITE_LINK)
+    own = msgspec.convert(settings, SiteSettings)
+    check_devices(own.processes, gpus())
+    SiteFolder(kit).settle(own)
+    kits.prepare(kit, kits.SITE_LINK, says, watching)
     kits.serve(kit, says.role)
 
 
@@ -106,10 +152,11 @@ def trust(kit: Path, fingerprint: str | None, *, as_json: bool) -> None:
 
 def _show(findings: list[Finding]) -> None:
     for one in findings:
-        typer.echo(f"{'well' if one.well else 'MEND'}  {one.check}: {one.found}", err=True)
-        if not one.well:
+        word = "MEND" if not one.well else "SOON" if one.mend else "well"
+        typer.echo(f"{word}  {one.check}: {one.found}", err=True)
+        if one.mend:
             typer.echo(f"      {one.mend}", err=True)
 
 
 def _print(value: object) -> None:
-    typer.echo(msgspec.json.encode(value).decode())
+    typer.echo(msgspec.json.encode(value, enc_hook=str).decode())

@@ -15,8 +15,9 @@ Not here: copies that were turned, mirrored or cropped, and near copies of table
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, islice
 from typing import Final, final
 
 import numpy as np
@@ -27,8 +28,10 @@ from consilium.data.resizing import overlaps
 
 MAX_DISTANCE: Final = 8  # of 64 bits
 MIN_CORRELATION: Final = 0.98  # strangers among 5,856 chest X-rays stay below 0.98
+MOST_PAIRS: Final = 100_000  # listed of two splits: a thousand black images make a million
 _THUMBNAIL: Final = 32
 _CHUNK: Final = 512  # rows compared at a time
+_LOOK: Final = 32  # images made small at a time, so that they stay in the cache
 
 
 @final
@@ -69,9 +72,13 @@ class DuplicateReport:
     def summary(self) -> str:
         """Returns one line: the counts for each pair of splits."""
         return "; ".join(
-            f"{pair.first}/{pair.second}: {len(pair.exact)} exact, {len(pair.near)} near"
+            f"{pair.first}/{pair.second}: {_many(pair.exact)} exact, {_many(pair.near)} near"
             for pair in self.overlaps
         )
+
+
+def _many(pairs: NDArray[np.intp]) -> str:
+    return f"{len(pairs)}" if len(pairs) < MOST_PAIRS else f"at least {len(pairs)}"
 
 
 def find_duplicates(splits: Splits, *, max_distance: int = MAX_DISTANCE) -> DuplicateReport:
@@ -81,8 +88,21 @@ def find_duplicates(splits: Splits, *, max_distance: int = MAX_DISTANCE) -> Dupl
         splits: The dataset.
         max_distance: Most bits of 64 in which near copies may differ; 0 to 64.
     """
-    keys = {name: contents(splits.part(name).inputs) for name in SPLITS}
-    looks = {name: _look(splits.part(name).inputs) for name in SPLITS}
+    inputs = {name: splits.part(name).inputs for name in SPLITS}
+    return find_copies(inputs, max_distance=max_distance)
+
+
+def find_copies(
+    inputs: Mapping[SplitName, Inputs], *, max_distance: int = MAX_DISTANCE
+) -> DuplicateReport:
+    """Returns the copies between each two of the three splits, from their arrays alone.
+
+    Args:
+        inputs: Of every split; may be memory-mapped, and a split may be empty.
+        max_distance: As for `find_duplicates`.
+    """
+    keys = {name: contents(inputs[name]) for name in SPLITS}
+    looks = {name: _look(inputs[name]) for name in SPLITS}
     found = []
     for first, second in combinations(SPLITS, 2):
         exact = _exact_pairs(keys[first], keys[second])
@@ -98,15 +118,17 @@ def find_duplicates(splits: Splits, *, max_distance: int = MAX_DISTANCE) -> Dupl
 
 def contents(inputs: Inputs) -> list[bytes]:
     """Returns the BLAKE2b of each record's bytes, 16 bytes each."""
-    return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in inputs]
+    return [
+        hashlib.blake2b(np.ascontiguousarray(row).data, digest_size=16).digest() for row in inputs
+    ]
 
 
 def _exact_pairs(first: list[bytes], second: list[bytes]) -> NDArray[np.intp]:
     rows: dict[bytes, list[int]] = {}
     for row, key in enumerate(first):
         rows.setdefault(key, []).append(row)
-    pairs = [(row, other) for other, key in enumerate(second) for row in rows.get(key, ())]
-    return np.array(sorted(pairs), np.intp).reshape(-1, 2)
+    pairs = ((row, other) for other, key in enumerate(second) for row in rows.get(key, ()))
+    return np.array(sorted(islice(pairs, MOST_PAIRS)), np.intp).reshape(-1, 2)
 
 
 # -- Near -----------------------------------------------------------------------------
@@ -125,13 +147,33 @@ def _look(inputs: Inputs) -> _Look:
     """Returns the two views of each image; a table has none."""
     if inputs.ndim != 4:
         return _Look(np.zeros(0, np.uint64), np.zeros((0, _THUMBNAIL**2), np.float32))
-    grey = inputs.mean(axis=1, dtype=np.float32)
-    small = _resized(grey, 8, 9)
+    chunks = [_look_at(inputs[k : k + _LOOK]) for k in range(0, len(inputs), _LOOK)]
+    empty = _Look(np.zeros(0, np.uint64), np.zeros((0, _THUMBNAIL**2), np.float32))
+    return _Look(
+        np.concatenate([empty.bits, *(chunk.bits for chunk in chunks)]),
+        np.concatenate([empty.thumbnails, *(chunk.thumbnails for chunk in chunks)]),
+    )
+
+
+def _look_at(images: Inputs) -> _Look:
+    thumbnails = _thumbnails(images)
+    small = _resized(thumbnails, 8, 9)
     bits = np.packbits((small[:, :, 1:] > small[:, :, :-1]).reshape(-1, 64), axis=1)
-    flat = _resized(grey, _THUMBNAIL, _THUMBNAIL).reshape(len(grey), -1)
+    flat = thumbnails.reshape(len(images), -1)
     flat = flat - flat.mean(axis=1, keepdims=True)
     lengths = np.linalg.norm(flat, axis=1, keepdims=True)
     return _Look(bits.view(np.uint64).ravel(), flat / np.maximum(lengths, 1e-6))
+
+
+def _thumbnails(images: Inputs) -> NDArray[np.float32]:
+    """Returns the mean grey of 32 x 32 areas; where they are whole pixels they are summed."""
+    count, channels, height, width = images.shape
+    if height % _THUMBNAIL or width % _THUMBNAIL:
+        return _resized(images.mean(axis=1, dtype=np.float32), _THUMBNAIL, _THUMBNAIL)
+    bands = images.reshape(count, channels, _THUMBNAIL, height // _THUMBNAIL, width)
+    rows = np.add.reduce(bands, axis=3, dtype=np.uint32)
+    areas = rows.reshape(count, channels, _THUMBNAIL, _THUMBNAIL, -1).sum(axis=(1, 4))
+    return np.asarray(areas / (images[0].size / _THUMBNAIL**2), np.float32)
 
 
 def _resized(grey: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
@@ -147,5 +189,7 @@ def _near_pairs(first: _Look, second: _Look, max_distance: int) -> NDArray[np.in
         distances = np.bitwise_count(first.bits[chunk, None] ^ second.bits[None, :])
         alike = first.thumbnails[chunk] @ second.thumbnails.T >= MIN_CORRELATION
         near = np.argwhere((distances <= max_distance) & alike)
-        pairs.append(near + np.array([start, 0], np.intp))
-    return np.concatenate(pairs)
+        pairs.append(near[:MOST_PAIRS] + np.array([start, 0], np.intp))
+        if sum(map(len, pairs)) >= MOST_PAIRS:
+            break
+    return np.concatenate(pairs)[:MOST_PAIRS]

@@ -46,6 +46,39 @@ def shrink(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return out
 
 
+def shrink_plane(plane: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Returns one picture at `height` by `width` pixels by the rule of `shrink`, exactly.
+
+    Args:
+        plane: Shape (channels, rows, columns).
+        height: At most rows.
+        width: At most columns.
+
+    Raises:
+        ValueError: A side would grow.
+    """
+    rows, columns = plane.shape[1:]
+    if not (1 <= height <= rows and 1 <= width <= columns):
+        raise ValueError(f"{height} x {width} from {rows} x {columns}; a side cannot grow")
+    if (rows, columns) == (height, width):
+        return plane
+    sums = _area_sums(_area_sums(plane, 1, height), 2, width)
+    return np.asarray((2 * sums + rows * columns) // (2 * rows * columns), np.uint8)
+
+
+def _area_sums(plane: NDArray[np.integer], axis: int, size: int) -> NDArray[np.int64]:
+    """Returns the sums over what each output pixel covers, in 1/size of a pixel, along `axis`."""
+    length = plane.shape[axis]
+    whole, part = np.divmod(np.arange(size + 1) * length, size)
+    sums = np.cumsum(plane, axis=axis, dtype=np.int64)
+    before = np.take(sums, np.maximum(whole - 1, 0), axis) * size
+    at = np.take(plane, np.minimum(whole, length - 1), axis).astype(np.int64)
+    shape = [1, 1, 1]
+    shape[axis] = size + 1
+    edges = before * (whole > 0).reshape(shape) + at * part.reshape(shape)
+    return np.asarray(np.diff(edges, axis=axis), np.int64)
+
+
 def overlaps(length: int, size: int) -> NDArray[np.float64]:
     """Returns how much of each input pixel lies in each output pixel, in 1/size of a pixel.
 

@@ -12,16 +12,19 @@
     heart            heart_uci/processed.*.data                  patient, record
     digits           nothing                                     record
     <path>.npz       the archive that `archives` describes       as its columns allow
+    <path>           a folder that `consilium data import` made  as it was imported
 
 Guarantees: every division into train, validation and test is public and fixed; nothing is
 fitted to the data. Not here: downloads (`adapters.downloads`), normalisation
-(`learning.preprocessing`), DICOM.
+(`learning.preprocessing`), and files of a hospital, which an import makes a folder of
+(`adapters.importing`, `dataset_folder`).
 """
 
 from pathlib import Path
 from typing import Final
 
 from consilium.data.archives import read_archive
+from consilium.data.dataset_folder import is_dataset, read_dataset_folder
 from consilium.data.digits import read_digits, read_mnist
 from consilium.data.heart import read_heart
 from consilium.data.hippocampus import read_hippocampus
@@ -46,7 +49,8 @@ def read_splits(source: str, folder: Path | None, *, image_size: int | None, uni
     """Returns the dataset that `source` names, in three splits without a common patient.
 
     Args:
-        source: A name of `SOURCES`, or a path to an .npz file, relative to `folder` if given.
+        source: A name of `SOURCES`, or a path to an .npz file or an imported folder, relative to
+            `folder` if given; an imported folder may also be relative to where one is.
         folder: Where the files lie; None is enough for "digits" and for a path.
         image_size: Pixels on a side after resizing; None keeps the size.
         unit: "patient", or "record" where the guarantee is to be about single images.
@@ -70,14 +74,24 @@ def _read(source: str, folder: Path | None, unit: Unit) -> Raw:
         return read_archive(path, f"images of {path.name}")
     if source == "digits":
         return read_digits()
+    imported = _imported(source, folder)
+    if imported is not None:
+        return read_dataset_folder(imported)
     if source not in SOURCES:
         raise DataError(
-            f"found no source of this name; expected one of {', '.join(SOURCES)} or a path that "
-            f"ends in {_ARCHIVE}; name one"
+            f"found no source of this name; expected one of {', '.join(SOURCES)}, a path that "
+            f"ends in {_ARCHIVE}, or a folder that `consilium data import` made; name one"
         )
     if folder is None:
         raise DataError("found no data folder; expected one; set CONSILIUM_DATA or the folder")
     return _read_from(source, folder, unit)
+
+
+def _imported(source: str, folder: Path | None) -> Path | None:
+    if source in SOURCES:
+        return None
+    places = [Path(source)] if folder is None else [folder / source, Path(source)]
+    return next((place for place in places if is_dataset(place)), None)
 
 
 def _read_from(source: str, folder: Path, unit: Unit) -> Raw:

@@ -61,9 +61,16 @@ class Sums:
             self.add(self._marks, marks.sum(0))
 
     def merge(self, together: Callable[[Tensor], Tensor]) -> None:
-        """Puts in the place of each part what `together` makes of it, float64."""
-        for parameter, part in self._parts.items():
-            self._parts[parameter] = together(self._widened(parameter, part))
+        """Puts in the place of all parts what `together` makes of them in one, float64."""
+        sizes = [parameter.numel() for parameter in self._parts]
+        whole = self._marks.new_zeros(sum(sizes))
+        for (parameter, part), place in zip(
+            self._parts.items(), torch.split(whole, sizes), strict=True
+        ):
+            if part is not None:
+                place.copy_(part)
+            self._parts[parameter] = None
+        self._parts.update(zip(self._parts, torch.split(together(whole), sizes), strict=True))
 
     def bounded(self, most: float, dtype: torch.dtype) -> Tensor:
         """Returns the sum (dimension + marks,), scaled back to norm `most` if it is above."""

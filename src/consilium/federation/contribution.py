@@ -3,9 +3,11 @@
 
 `GradientWork`: draw patients, clip each, sum, add this site's share of noise. An empty draw
 still sends noise. `TrainingWork`: train locally and send the change, no guarantee, named so.
-Both are pure given the secret that the caller took from the operating system.
+Both are pure given the secret that the caller took from the operating system. Only the sum over
+the patients drawn may be computed elsewhere (`Summing`); who is drawn and the noise are not.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol, TypeAlias, final
 
@@ -88,6 +90,45 @@ class Trainee:
         """How often `examples` gives each record."""
         return 1 if self.fresh is None else self.fresh.views
 
+    def clipped_sum(
+        self, weights: Vector, drawn: Sequence[NDArray[np.intp]], l2_clip_norm: float
+    ) -> Vector:
+        """Returns the sum over the patients drawn, in this process; see `Summing`."""
+        assign(self.model, weights)
+        inputs, labels = self.examples(np.concatenate(drawn), weights.tobytes())
+        owners = np.repeat(np.arange(len(drawn)), [len(rows) for rows in drawn])
+        patients = torch.from_numpy(np.tile(owners, self.views))
+        batch = PatientBatch(inputs=inputs, labels=labels, patients=patients)
+        total = clipped_sum(self.model, self.task.loss, batch, l2_clip_norm=l2_clip_norm)
+        vector: Vector = total.numpy()
+        return vector
+
+
+class Summing(Protocol):
+    """Computes the clipped sum over patients: in this process, or in others of this site."""
+
+    def __call__(
+        self, weights: Vector, drawn: Sequence[NDArray[np.intp]], l2_clip_norm: float
+    ) -> Vector:
+        """Returns the sum over patients of their clipped gradients, shape (dimension,).
+
+        Args:
+            weights: The model, shape (dimension,).
+            drawn: The records of each patient, one patient or more.
+            l2_clip_norm: C.
+
+        Guarantees: one patient more or less moves the sum by at most C in L2; all patients
+            drawn are in it, or it raises.
+        """
+        ...
+
+
+def batch_of(inputs: Tensor, labels: Tensor, drawn: Sequence[NDArray[np.intp]]) -> PatientBatch:
+    """Returns the records of the patients drawn, given where each one's lie."""
+    chosen = torch.from_numpy(np.concatenate([np.zeros(0, np.intp), *drawn]))
+    patients = torch.from_numpy(np.repeat(np.arange(len(drawn)), [len(rows) for rows in drawn]))
+    return PatientBatch(inputs=inputs[chosen], labels=labels[chosen], patients=patients)
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -166,7 +207,13 @@ class Assignment:
     shares: NoiseShares
 
 
-def contribute(trainee: Trainee, work: Work, assignment: Assignment, secret: bytes) -> Ring:
+def contribute(
+    trainee: Trainee,
+    work: Work,
+    assignment: Assignment,
+    secret: bytes,
+    summing: Summing | None = None,
+) -> Ring:
     """Returns this site's vector of the round, shape (work.width(),), in the ring.
 
     Args:
@@ -174,6 +221,7 @@ def contribute(trainee: Trainee, work: Work, assignment: Assignment, secret: byt
         work: What the project says.
         assignment: What the coordinator asked.
         secret: 32 fresh bytes of the operating system: the coins and the noise come from it.
+        summing: What adds up the patients drawn with `GradientWork`; None is this process.
 
     Guarantees: With `GradientWork`, replacing one patient's data by nothing moves the vector
         before noise by at most C in L2; the noise is this site's exact share. The secret is
@@ -182,11 +230,16 @@ def contribute(trainee: Trainee, work: Work, assignment: Assignment, secret: byt
     Raises:
         DataError: Local training diverged.
     """
-    assign(trainee.model, assignment.weights)
     match work:
         case GradientWork(plan):
-            coins = _stream(secret, "sampling")
-            total = _drawn_and_clipped(trainee, plan, coins, assignment.weights.tobytes())
+            drawn = poisson_sample(
+                len(trainee.rows), plan.sampling_probability, _stream(secret, "sampling")
+            )
+            total = np.zeros(plan.dimension, np.float32)
+            if len(drawn):
+                rows = [trainee.rows[patient] for patient in drawn]
+                sum_of = summing or trainee.clipped_sum
+                total = sum_of(assignment.weights, rows, plan.l2_clip_norm)
             return plan.lattice(assignment.shares).encode(total, _stream(secret, "noise"))
         case TrainingWork():
             return work.ring.encode(_local_change(trainee, work, assignment))
@@ -194,20 +247,6 @@ def contribute(trainee: Trainee, work: Work, assignment: Assignment, secret: byt
 
 def _stream(secret: bytes, purpose: str) -> Keystream:
     return Keystream(derive(secret, purpose)[:KEY_BYTES])
-
-
-def _drawn_and_clipped(trainee: Trainee, plan: Plan, coins: Keystream, moment: bytes) -> Vector:
-    drawn = poisson_sample(len(trainee.rows), plan.sampling_probability, coins)
-    if not len(drawn):
-        return np.zeros(plan.dimension, np.float32)
-    rows = [trainee.rows[patient] for patient in drawn]
-    owners = np.repeat(np.arange(len(rows)), [len(r) for r in rows])
-    inputs, labels = trainee.examples(np.concatenate(rows), moment)
-    patients = torch.from_numpy(np.tile(owners, trainee.views))
-    batch = PatientBatch(inputs=inputs, labels=labels, patients=patients)
-    total = clipped_sum(trainee.model, trainee.task.loss, batch, l2_clip_norm=plan.l2_clip_norm)
-    vector: Vector = total.numpy()
-    return vector
 
 
 def order_seed(weights: Vector) -> int:
@@ -219,6 +258,7 @@ def order_seed(weights: Vector) -> int:
 
 
 def _local_change(trainee: Trainee, work: TrainingWork, assignment: Assignment) -> Vector:
+    assign(trainee.model, assignment.weights)
     everybody = np.arange(len(trainee.labels))
 
     def epoch(number: int) -> Examples:

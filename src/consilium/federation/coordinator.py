@@ -8,8 +8,9 @@
     Unmasking --Opening--> Unmasking, then Looking or the next round
     Looking --Looked--> the next round              any --last round, budget, patience--> Finished
 
-`Deadline` goes on with the sites that answered, or abandons the round and starts another. Any
-other pair raises `OutOfTurn`; a bad message of one site raises and changes nothing.
+`Deadline` goes on with the sites that answered, or abandons the round and starts another; without
+a secure sum, which needs every site, it changes nothing while one is missing. Any other pair
+raises `OutOfTurn`; a bad message of one site raises and changes nothing.
 
 Guarantees: what it learns of the sites' data are opened sums; everything it does with them is
 post-processing. It starts no round that the budget does not pay for, whether or not an earlier
@@ -428,10 +429,13 @@ def _on_upload(state: Collecting, upload: Upload | PlainUpdate) -> Outcome:
 
 
 def _close_uploads(state: Collecting) -> Outcome:
-    """Goes on with the vectors that came, or with another round where they are too few."""
+    """Goes on with the vectors that came, or with another round where they are too few.
+
+    Without a secure sum every site is needed: it waits longer while one is missing.
+    """
     if isinstance(state.sum, PlainSum):
         if len(state.sum.uploaded) < len(state.sum.members):
-            return _next_round(state.terms, state.progress, state.sum)
+            return state, ()  # all are needed; another round would cost the others a charge
         progress = _moved(state.terms, state.progress, state.sum.total, len(state.sum.members))
         return _after_sum(state.terms, progress, state.sum)
     try:

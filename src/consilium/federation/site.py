@@ -4,6 +4,7 @@
     Outside --Start--> Joining --Roster--> Waiting --RoundStart--> Computing
     Joining --Roster--> Joining --CiphertextTable--> Waiting        (post-quantum job)
     Computing --Computed--> Charging --Charged--> Waiting           Waiting --Survivors--> Waiting
+    Computing --Failed--> Waiting                                   (this round is lost here)
     Waiting | Computing | Charging --RoundStart--> Computing        (the older round is over)
 
 Without a secure sum, Start leads to Waiting at once. Any other pair raises `OutOfTurn`.
@@ -17,9 +18,8 @@ What was computed for a round that is over is dropped. The caller takes each sec
 encapsulation fresh from the operating system.
 """
 
-import math
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias, final
+from typing import Final, TypeAlias, final
 
 import numpy as np
 
@@ -60,6 +60,8 @@ from consilium.secagg.site import (
     site_step,
 )
 from consilium.wire import derive
+
+LARGEST_RATE: Final = float(np.finfo(np.float32).max)  # of learning: what local training can hold
 
 # -- Terms ----------------------------------------------------------------------------
 
@@ -183,6 +185,14 @@ class Computed:
 
 @final
 @dataclass(frozen=True, slots=True)
+class Failed:
+    """The contribution to `round` cannot be computed: this site is out of this round only."""
+
+    round: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Charged:
     """The charge of `round` is durable."""
 
@@ -192,7 +202,7 @@ class Charged:
     mask: Mask | None = field(default=None, repr=False)  # where it was expanded ahead
 
 
-Event: TypeAlias = Start | Received | Computed | Charged
+Event: TypeAlias = Start | Received | Computed | Failed | Charged
 
 
 @final
@@ -206,7 +216,7 @@ class Tell:
 @final
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """Compute this contribution, then say `Computed`."""
+    """Compute this contribution, then say `Computed` or `Failed`."""
 
     assignment: Assignment
 
@@ -262,9 +272,11 @@ def step(state: State, event: Event) -> Outcome:
         case Computing(), Computed(number, vector) if number == state.start.plan.round:
             charge = _charge(state.waiting.terms, number)
             return Charging(state.waiting, state.start, vector), (Pay(charge),)
+        case Computing(), Failed(number) if number == state.start.plan.round:
+            return replace(state.waiting, done=number), ()
         case Charging(), Charged(number) if number == state.start.plan.round:
             return _release(state, event)
-        case ((Waiting() | Computing() | Charging()), (Computed() | Charged())):
+        case ((Waiting() | Computing() | Charging()), (Computed() | Failed() | Charged())):
             return state, ()  # of a round that is over
         case _:
             raise OutOfTurn(f"{_name(event)} while {type(state).__name__}")
@@ -316,8 +328,8 @@ def _begin_round(state: Waiting, start: RoundStart, *, after: int) -> Outcome:
         check_sites(plan.members, among=roster, least=terms.job.threshold)
     if plan.model != model_digest(start.weights):
         raise RemoteProtocolError("weights do not match the digest that the round is bound to")
-    if not (math.isfinite(start.learning_rate) and start.learning_rate >= 0):
-        raise RemoteProtocolError(f"learning rate {start.learning_rate}; expected 0 or more")
+    if not 0 <= start.learning_rate <= LARGEST_RATE:
+        raise RemoteProtocolError(f"learning rate {start.learning_rate}; expected 0 to 3.4e38")
     assignment = Assignment(
         round=plan.round,
         weights=weights_from_bytes(start.weights, terms.dimension),

@@ -5,26 +5,32 @@ import json
 import stat
 from pathlib import Path
 
-import msgspec
 import pytest
+from msgspec.structs import replace
 
 from consilium.errors import ConfigError, RemoteProtocolError
 
 pytest.importorskip("nvflare")
 
-from consilium.adapters.nvflare import doctor, kits
+from consilium.adapters.nvflare import kits
 from consilium.adapters.nvflare.envelope import Reply, seal, unseal
+
+CHEST = kits.Federation(name="chest", role="authority", sites=("a", "b"), host="localhost", port=1)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made") / "chest"
-    kits.provision("chest", ["b", "a"], "localhost", 1, folder)
+    kits.provision(CHEST, folder)
     return folder
 
 
 def kit(made: Path, name: str) -> Path:
     return made / "kits" / name
+
+
+def says(made: Path, name: str) -> kits.Federation:
+    return kits.federation_of(kit(made, name), name)
 
 
 # -- Provisioning ---------------------------------------------------------------------
@@ -47,7 +53,7 @@ def test_a_kit_says_whose_it_is(made: Path) -> None:
 
 
 def test_keys_are_for_their_owner_only(made: Path) -> None:
-    secrets = [*made.glob("kits/*/startup/*.key"), *made.glob("authority/*")]
+    secrets = [*made.glob("kits/*/startup/*.key"), *made.glob("authority/*.json")]
 
     assert len(secrets) == 5
     assert {stat.S_IMODE(path.stat().st_mode) for path in secrets} == {0o600}
@@ -58,22 +64,38 @@ def test_no_kit_holds_the_key_of_the_authority(made: Path) -> None:
     assert not (made / "work").exists()
 
 
+def test_the_authority_keeps_no_key_but_its_own(made: Path) -> None:
+    kept = json.loads((made / "authority" / "cert.json").read_bytes())
+
+    assert set(kept) == {"root_cert", "root_pri_key"}
+
+
+@pytest.mark.parametrize("driver", ["grpc", "http"])
+def test_the_driver_is_in_every_kit(tmp_path: Path, driver: kits.Driver) -> None:
+    kits.provision(replace(CHEST, driver=driver), tmp_path / "new")
+
+    for role, file in (("a", "client"), ("coordinator", "server"), ("researcher", "admin")):
+        text = (tmp_path / "new" / "kits" / role / "startup" / f"fed_{file}.json").read_text()
+        assert f'"scheme": "{driver}"' in text
+        assert kits.federation_of(tmp_path / "new" / "kits" / role, role).driver == driver
+
+
 @pytest.mark.parametrize("name", ["", "A", "a b", "../a", "coordinator", "researcher", "a" * 42])
 def test_a_site_has_a_plain_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="cannot be a name here; expected lower-case"):
-        kits.provision("chest", ["b", name], "localhost", 1, tmp_path / "new")
+        kits.provision(replace(CHEST, sites=("b", name)), tmp_path / "new")
 
     assert not (tmp_path / "new").exists()
 
 
 def test_a_site_is_named_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected each once"):
-        kits.provision("chest", ["b", "b"], "localhost", 1, tmp_path / "new")
+        kits.provision(replace(CHEST, sites=("b", "b")), tmp_path / "new")
 
 
 def test_nothing_is_overwritten(made: Path) -> None:
     with pytest.raises(ConfigError, match="expected a new one"):
-        kits.provision("chest", ["a"], "localhost", 1, made)
+        kits.provision(replace(CHEST, sites=("a",)), made)
 
 
 # -- Opening --------------------------------------------------------------------------
@@ -97,7 +119,7 @@ def test_what_is_no_kit_is_refused(tmp_path: Path) -> None:
 def test_an_opened_kit_builds_one_component_and_takes_no_code(
     made: Path, name: str, link: str
 ) -> None:
-    kits.prepare(kit(made, name), link)
+    kits.prepare(kit(made, name), link, says(made, name), kits.Watching(metrics_port=9464))
 
     local = kit(made, name) / "local"
     resources = json.loads((local / "resources.json").read_bytes())
@@ -105,12 +127,15 @@ def test_an_opened_kit_builds_one_component_and_takes_no_code(
     assert resources["class_allow_list"] == [link]
     assert resources["class_list_enforcement_mode"] == "enforce"
     assert resources["allow_log_streaming"] is False
+    (keeper,) = [one for one in resources["components"] if one["path"] == kits.KEEPER]
+    assert (keeper["args"]["host"], keeper["args"]["port"]) == ("127.0.0.1", 9464)
     assert {rights[role]["byoc"] for role in ("org_admin", "lead")} == {"none"}
     assert {rights[role]["shell_commands"] for role in ("org_admin", "lead")} == {"none"}
 
 
 def test_a_coordinator_keeps_everything_in_its_kit(made: Path) -> None:
-    kits.prepare(kit(made, "coordinator"), kits.COORDINATOR_LINK)
+    says_it = says(made, "coordinator")
+    kits.prepare(kit(made, "coordinator"), kits.COORDINATOR_LINK, says_it, kits.Watching())
 
     text = (kit(made, "coordinator") / "local" / "resources.json").read_text()
     assert "/tmp/nvflare" not in text  # noqa: S108 - NVFlare's default
@@ -123,39 +148,6 @@ def test_a_coordinator_that_was_not_served_says_how(made: Path) -> None:
     kits.settle_coordinator(kit(made, "coordinator"), settings)
 
     assert kits.coordinator_settings(kit(made, "coordinator")) == settings
-
-
-# -- The doctor -----------------------------------------------------------------------
-
-
-def findings(made: Path, host: str, data: Path | None = None) -> dict[str, doctor.Finding]:
-    says = msgspec.structs.replace(kits.federation_of(kit(made, "a")), host=host)
-    return {one.check: one for one in doctor.examine(kit(made, "a"), says, data)}
-
-
-def test_a_machine_without_a_coordinator_is_told_what_to_mend(made: Path) -> None:
-    found = findings(made, "localhost")
-
-    assert {check for check, one in found.items() if not one.well} == {"port", "mutual TLS"}
-    assert "start the coordinator" in found["port"].mend
-    assert all(bool(one.mend) != one.well for one in found.values())
-
-
-def test_a_name_that_nobody_knows_is_found(made: Path) -> None:
-    assert "DNS" in findings(made, "coordinator.invalid")["name"].mend
-
-
-def test_records_that_are_not_there_are_found(made: Path) -> None:
-    assert not findings(made, "localhost", made / "absent")["records"].well
-
-
-def test_a_kit_without_its_certificate_is_found(made: Path, tmp_path: Path) -> None:
-    (tmp_path / "consilium").mkdir()
-    says = kits.federation_of(kit(made, "a"))
-
-    first = doctor.examine(tmp_path, says, None)[0]
-
-    assert (first.well, first.mend) == (False, "copy the whole kit anew")
 
 
 # -- Envelopes ------------------------------------------------------------------------

@@ -23,6 +23,8 @@ from nvflare.apis.utils.reliable_message import ReliableMessage
 
 from consilium.adapters.coordinator_runner import RoundReport
 from consilium.adapters.federated import Conditions, conduct
+from consilium.adapters.health import FILE, HealthFile, WatchedRun
+from consilium.adapters.logs import note_where
 from consilium.adapters.machine import keep_freed_memory, use_threads
 from consilium.adapters.nvflare.envelope import BODY, ENROL, JOIN, MESSAGE, PROGRESS, unseal
 from consilium.adapters.nvflare.kits import CoordinatorSettings, coordinator_settings
@@ -64,19 +66,25 @@ class CoordinatorLink(Controller):
         engine = fl_ctx.get_engine()
         workspace, over = engine.get_workspace(), Signal(abort_signal)
         results = Path(workspace.get_run_dir(fl_ctx.get_job_id()))
+        kit = Path(workspace.get_root_dir())
+        health = HealthFile(kit / "consilium" / FILE)
         try:
-            kit = Path(workspace.get_root_dir())
-            run = self._conduct(kit, engine, over)
+            run = self._conduct(kit, engine, over, health)
             for name in (MODEL, RESULT):
                 shutil.copyfile(run.folder / name, results / name)
         except ConsiliumError as error:
             logger.warning("run refused: %s", error)
+            health.failed(error)
+            health.ends("refused")
             (results / REFUSAL).write_text(str(error), encoding="utf-8")
         finally:
             over.trigger(value=True)  # requests that nobody answers keep a process alive
 
-    def _conduct(self, kit: Path, engine: ServerEngineSpec, over: Signal) -> Run:
+    def _conduct(
+        self, kit: Path, engine: ServerEngineSpec, over: Signal, health: HealthFile
+    ) -> Run:
         call, settings = make_call(*self._asked), coordinator_settings(kit)
+        note_where(run=call.run)
         run = Run(
             project=call.project,
             arm=call.arm,
@@ -89,7 +97,8 @@ class CoordinatorLink(Controller):
         conditions = Conditions(
             quorum_seconds=settings.quorum_seconds,
             stopped=lambda: bool(over.triggered),
-            observer=self._watch,
+            observer=WatchedRun(self._watch, health),
+            meter=health,
         )
         conduct(call, run, lines, conditions)
         return run

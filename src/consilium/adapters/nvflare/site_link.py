@@ -24,6 +24,7 @@ from nvflare.apis.utils.reliable_message import ReliableMessage
 from nvflare.fuel.f3.cellnet.fqcn import FQCN
 from nvflare.private.fed.client.client_engine_executor_spec import ClientEngineExecutorSpec
 
+from consilium.adapters.logs import note_where
 from consilium.adapters.machine import keep_freed_memory, use_threads
 from consilium.adapters.nvflare.envelope import BODY, ENROL, JOIN, MESSAGE, Reply, seal
 from consilium.adapters.nvflare.kits import federation_of
@@ -55,7 +56,7 @@ class SiteLink(Executor):
                 (JOIN, lambda data: self._open(kit).join(data)),
                 (MESSAGE, lambda data: self._open(kit).handle(data)),
             ):
-                handler = partial(_answer, answer)
+                handler = partial(_answer, answer, self._failed)
                 ReliableMessage.register_request_handler(topic, handler, fl_ctx)
         elif event_type == EventType.END_RUN and self._session is not None:
             self._session.close()
@@ -70,9 +71,15 @@ class SiteLink(Executor):
         """Refuses: there are no tasks."""
         return make_reply(ReturnCode.TASK_UNKNOWN)
 
+    def _failed(self, error: Exception) -> None:
+        if self._session is not None:
+            self._session.health.failed(error)
+
     def _open(self, kit: Path) -> SiteSession:
         if self._session is None:
-            self._session = SiteSession(kit, make_call(*self._asked))
+            call = make_call(*self._asked)
+            note_where(run=call.run)
+            self._session = SiteSession(kit, call)
         return self._session
 
 
@@ -88,23 +95,28 @@ def note_the_coordinator(engine: ClientEngineExecutorSpec, name: str) -> None:
 
 def _answer(
     answer: Callable[[bytes], list[bytes]],
+    failed: Callable[[Exception], None],
     topic: str,  # noqa: ARG001 - NVFlare calls by these names
     request: Shareable,
     fl_ctx: FLContext,  # noqa: ARG001
 ) -> Shareable:
     reply = make_reply(ReturnCode.OK)
-    reply[BODY] = seal(_guarded(answer, request.get(BODY)))
+    reply[BODY] = seal(_guarded(answer, failed, request.get(BODY)))
     return reply
 
 
-def _guarded(answer: Callable[[bytes], list[bytes]], data: object) -> Reply:
+def _guarded(
+    answer: Callable[[bytes], list[bytes]], failed: Callable[[Exception], None], data: object
+) -> Reply:
     try:
         return Reply(tuple(answer(data if isinstance(data, bytes) else b"")))
     except NotJoined as error:
         return Reply(refusal=str(error), new=True)
     except ConsiliumError as error:
         logger.warning("refused: %s", error)
+        failed(error)
         return Reply(refusal=str(error))
     except Exception as error:
         logger.exception("failed")
+        failed(error)
         return Reply(refusal=f"{type(error).__name__}; see this site's log")
