@@ -27,6 +27,9 @@ DICOM: Final = "tests/data/test_dicom_files.py"
 DEIDENTIFIED: Final = "tests/data/test_deidentification.py"
 IMPORTING: Final = "tests/adapters/test_importing.py"
 RUNNER: Final = "tests/adapters/test_site_runner.py"
+WEIGHTS: Final = "tests/adapters/test_pretrained.py"
+VIEWS: Final = "tests/learning/test_fresh_views.py"
+SEARCH: Final = "tests/adapters/test_search.py"
 
 Edit = tuple[str, str, str]  # file under src/consilium, text, what takes its place
 
@@ -259,6 +262,27 @@ SITES = [
         'msgspec.json.encode(line) + b"\\n")\n            os.fsync(self._file.fileno())',
         'msgspec.json.encode(line) + b"\\n")', "tests/adapters/test_ledger_file.py"),
 ]  # fmt: skip
+LEARNING = [
+    one("tensors and nothing else in weights", "adapters/pretrained.py",
+        'map_location="cpu", weights_only=True', 'map_location="cpu", weights_only=False', WEIGHTS),
+    one("digest of weights", "adapters/pretrained.py",
+        "if found != sha256.lower():", "if False:", WEIGHTS),
+    one("frozen weights out of the vector", "learning/transfer.py",
+        "parameter.requires_grad_(name in names)", "parameter.requires_grad_(True)", WEIGHTS),
+    one("digest beside weights", "federation/project.py",
+        "(model.weights is None) != (model.weights_sha256 is None)", "False", WEIGHTS),
+    one("an image's own pixels in its views", "learning/fresh_views.py",
+        "+ key + image.tobytes())", "+ key + np.random.bytes(8))", VIEWS),
+    one("one clip over all views", "federation/contribution.py",
+        "np.tile(owners, self.views)",
+        "np.arange(len(owners) * self.views)", "tests/adapters/test_augmentation_runs.py"),
+    one("no search on patients", "federation/search_space.py",
+        "if ARMS[arm].private:", "if False:", SEARCH),
+    one("a search reads the twin", "adapters/search.py",
+        '{"data.source": asked.public_twin}', "{}", SEARCH),
+    one("no trial looks at test records", "adapters/search.py",
+        "            raise _Enough", "            pass", SEARCH),
+]  # fmt: skip
 IMPORT = [
     one("import: links are not followed", "data/source_files.py",
         "if not stat.S_ISREG(os.lstat(path).st_mode):", "if False:", FILES),
@@ -308,7 +332,7 @@ IMPORT = [
         "if mode or len(key)", "if len(key)", IMPORTING),
 ]  # fmt: skip
 PROTOCOL: Final = (*JOB, *SETUP, *POST_QUANTUM, *ROUND, *KEYS, *COORDINATOR, *WIRE)
-MUTANTS: Final = (*PROTOCOL, *NOISED, *SITES, *IMPORT)
+MUTANTS: Final = (*PROTOCOL, *NOISED, *SITES, *IMPORT, *LEARNING)
 
 
 # -- The run --------------------------------------------------------------------------

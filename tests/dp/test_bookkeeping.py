@@ -266,7 +266,14 @@ def test_a_layer_behind_another_gets_the_right_gradient(name: str, method: Metho
 
 # -- Models ---------------------------------------------------------------------------
 
-LARGE = ("resnet18", "resnet50", "vgg11", "vgg16")  # millions of weights: a loop of them is slow
+LARGE = (
+    "resnet18",
+    "resnet50",
+    "vgg11",
+    "vgg11-gn",
+    "vgg16",
+    "vgg16-gn",
+)  # millions of weights: a loop of them is slow
 SHAPES: dict[str, tuple[int, ...]] = {
     "logistic": (13,),
     "squeezenet": (3, 40, 40),

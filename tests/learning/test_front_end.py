@@ -51,3 +51,15 @@ def test_without_a_front_end_the_inputs_come_back() -> None:
     inputs = torch.randn(7, 4)
 
     assert apply_front_end(nn.Identity(), inputs) is inputs
+
+
+def test_frozen_layers_that_blow_records_up_are_not_kept() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 64, 3, padding=1), nn.Flatten(), nn.Linear(64 * 32 * 32, 2))
+    model[0].requires_grad_(requires_grad=False)
+
+    kept, _ = split_front_end(model)
+    front_end, rest = split_front_end(model, (1, 32, 32))
+
+    assert isinstance(kept, nn.Sequential)
+    assert isinstance(front_end, nn.Identity)
+    assert rest is model

@@ -2,7 +2,7 @@
 """The data of an experiment: read, checked, divided among sites and turned into tensors."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, final
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from consilium.adapters.pretrained import read_weights
 from consilium.data.duplicates import find_duplicates
 from consilium.data.partition import (
     ByColumn,
@@ -28,14 +29,17 @@ from consilium.data.records import Records, Splits
 from consilium.data.sources import read_splits
 from consilium.errors import DataError
 from consilium.federation.contribution import Trainee
-from consilium.federation.project import Data, Project, Sites
+from consilium.federation.project import Data, Model, Project, Sites
 from consilium.federation.setup import PublicFacts
 from consilium.learning.augmentation import view, view_of_maps
+from consilium.learning.fresh_views import Step, augmented
 from consilium.learning.front_end import apply_front_end, split_front_end
 from consilium.learning.models.registry import build
 from consilium.learning.parameters import dimension
 from consilium.learning.preprocessing import Preprocessing
 from consilium.learning.tasks import Classification, Segmentation, Task
+from consilium.learning.transfer import Fitting, check_frozen, fit_weights, train_only
+from consilium.wire import digest
 
 _BY_LABEL: Final = ("label-shards", "labels-per-site", "dirichlet")  # may leave a class out
 
@@ -63,6 +67,7 @@ class Networks:
     trained: nn.Module = field(repr=False)
     front_end: nn.Module = field(repr=False)
     task: Task
+    fitting: Fitting | None = None
 
 
 @final
@@ -79,6 +84,9 @@ class Ready:
         preprocessing: Public and fixed.
         task: What is learnt.
         views: Of each training image.
+        fitting: What became of the weights that the project names, if it names any.
+        steps: Of augmentation, anew in every round; none: the views are made once.
+        seed: Of the experiment.
     """
 
     model: nn.Module = field(repr=False)
@@ -89,6 +97,9 @@ class Ready:
     preprocessing: Preprocessing
     task: Task
     views: int
+    fitting: Fitting | None = None
+    steps: tuple[Step, ...] = ()
+    seed: int = 0
 
     def features(self, records: Records) -> tuple[Tensor, Tensor]:
         """Returns what the trained part sees of `records`, and their labels or label maps."""
@@ -99,6 +110,16 @@ class Ready:
         """Returns the records of `site` with a model of its own."""
         part = self.parts[site]
         images, labels = self.preprocessing.tensors(part)
+        if self.steps:
+            return Trainee(
+                model=copy.deepcopy(self.trained),
+                task=self.task,
+                inputs=apply_front_end(self.front_end, images),
+                labels=labels,
+                rows=part.by_patient(),
+                fresh=_Fresh(self, part, self.views),
+                seed=self.seed,
+            )
         views = [apply_front_end(self.front_end, view(images, k)) for k in range(self.views)]
         return Trainee(
             model=copy.deepcopy(self.trained),
@@ -107,6 +128,28 @@ class Ready:
             labels=torch.cat([view_of_maps(images, labels, k) for k in range(self.views)]),
             rows=tuple(_of_every_view(rows, len(part), self.views) for rows in part.by_patient()),
         )
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Fresh:
+    """Augmented views of one site's records."""
+
+    ready: Ready
+    part: Records
+    views: int
+
+    def __call__(self, rows: NDArray[np.intp], key: bytes) -> tuple[Tensor, Tensor]:
+        """Returns inputs and labels of every view of the records at `rows`, view by view."""
+        made = [self._view(rows, digest("view", number, key)) for number in range(self.views)]
+        return torch.cat([inputs for inputs, _ in made]), torch.cat([labels for _, labels in made])
+
+    def _view(self, rows: NDArray[np.intp], key: bytes) -> tuple[Tensor, Tensor]:
+        images, labels = self.part.inputs[rows], self.part.labels[rows]
+        maps = labels.astype(np.uint8, copy=False) if self.part.has_label_maps else None
+        shown, moved = augmented(images.astype(np.uint8), maps, self.ready.steps, key)
+        inputs = apply_front_end(self.ready.front_end, self.ready.preprocessing.inputs(shown))
+        return inputs, torch.from_numpy(labels if moved is None else moved)
 
 
 def _of_every_view(rows: NDArray[np.intp], records: int, views: int) -> NDArray[np.intp]:
@@ -143,11 +186,27 @@ def read_named(settings: Data, folder: Path | None) -> Splits:
     return splits
 
 
-def make_networks(project: Project, *, shape: tuple[int, ...], classes: int, seed: int) -> Networks:
+def make_networks(
+    project: Project,
+    *,
+    shape: tuple[int, ...],
+    classes: int,
+    seed: int,
+    weights: Mapping[str, Tensor] | None = None,
+) -> Networks:
     """Returns the model, with first weights of `seed`, and the task for records of `shape`.
 
+    Args:
+        project: As the arm sees it.
+        shape: Of a record.
+        classes: How many.
+        seed: Of the first weights.
+        weights: What the project begins with; None leaves those of the seed, in the same model
+            with the same parameters frozen.
+
     Raises:
-        ConfigError: There is no such model for such data.
+        DataError: The weights are no finite numbers.
+        ConfigError: There is no such model for such data, or the weights do not fit it.
     """
     model = build(
         project.model.name,
@@ -156,12 +215,23 @@ def make_networks(project: Project, *, shape: tuple[int, ...], classes: int, see
         seed=seed,
         label_maps=project.data.task == "segmentation",
     )
-    front_end, trained = split_front_end(model)
+    fitting = None if weights is None else fit_weights(model, weights)
+    train_only(model, project.model.train)
+    if fitting is not None:
+        check_frozen(model, fitting)
+    front_end, trained = split_front_end(model, shape)
     task = _task(project, classes)
-    return Networks(model=model, trained=trained, front_end=front_end, task=task)
+    return Networks(model=model, trained=trained, front_end=front_end, task=task, fitting=fitting)
 
 
-def make_ready(project: Project, dataset: Dataset, *, federated: bool, seed: int) -> Ready:
+def make_ready(
+    project: Project,
+    dataset: Dataset,
+    *,
+    federated: bool,
+    seed: int,
+    folder: Path | None = None,
+) -> Ready:
     """Returns the model and the records of an arm.
 
     Args:
@@ -169,16 +239,21 @@ def make_ready(project: Project, dataset: Dataset, *, federated: bool, seed: int
         dataset: Of the project.
         federated: Data are divided among the sites, else they are one site's.
         seed: Of the division and the first weights.
+        folder: Where a file of weights lies; None takes its path as it is.
 
     Raises:
-        DataError: The data cannot be divided so.
-        ConfigError: There is no such model for such data.
+        DataError: The data cannot be divided so, or the weights cannot be used.
+        ConfigError: There is no such model for such data, or the weights do not fit it.
     """
     splits, settings = dataset.splits, project.data
     _check_task(settings, splits)
     parts = _divide(splits, project.sites, seed) if federated else (splits.train,)
     networks = make_networks(
-        project, shape=splits.train.shape, classes=len(splits.classes), seed=seed
+        project,
+        shape=splits.train.shape,
+        classes=len(splits.classes),
+        seed=seed,
+        weights=_weights(project.model, folder),
     )
     preprocessing = Preprocessing(
         mean=settings.mean,
@@ -194,7 +269,29 @@ def make_ready(project: Project, dataset: Dataset, *, federated: bool, seed: int
         preprocessing=preprocessing,
         task=networks.task,
         views=project.training.views,
+        fitting=networks.fitting,
+        steps=_steps(project, splits.train),
+        seed=seed,
     )
+
+
+def _steps(project: Project, records: Records) -> tuple[Step, ...]:
+    """Returns the steps of augmentation, which only images can take."""
+    steps = tuple(one.step() for one in project.training.augmentation)
+    if steps and len(records.shape) != 3:
+        raise DataError(
+            f"training.augmentation is set for records of shape {records.shape}; expected images "
+            "(channels, height, width): remove it for tables"
+        )
+    return steps
+
+
+def _weights(settings: Model, folder: Path | None) -> dict[str, Tensor] | None:
+    """Returns the weights that a project begins with, if it names any."""
+    if settings.weights is None or settings.weights_sha256 is None:
+        return None
+    path = Path(settings.weights) if folder is None else folder / settings.weights
+    return read_weights(path, settings.weights_sha256)
 
 
 def _task(project: Project, classes: int) -> Task:

@@ -185,7 +185,7 @@ def _check_complete(call: Call, roll: Roll) -> None:
 def _stage(call: Call, run: Run, roll: Roll) -> tuple[Stage, Enrolled]:
     own, enrolled = call.project.for_arm(call.arm), check_roll(call, roll)
     dataset = read_dataset(own.data, run.data_folder)
-    ready = make_ready(own, dataset, federated=False, seed=call.seed)
+    ready = make_ready(own, dataset, federated=False, seed=call.seed, folder=run.data_folder)
     _check_like(enrolled, dataset, dimension(ready.trained))
     setup = make_setup(call.project, call.arm, enrolled.facts, enrolled.identities, call.seed)
     return Stage(run=run, dataset=dataset, ready=ready, setup=setup), enrolled

@@ -190,7 +190,8 @@ def make_runner(launch: Launch, stack: ExitStack) -> SiteRunner:
     own = project.for_arm(launch.arm)
     folder = None if launch.data_folder is None else Path(launch.data_folder)
     dataset = Dataset(splits=read_named(own.data, folder), duplicates="not compared here")
-    ready = make_ready(own, dataset, federated=ARMS[launch.arm].federated, seed=launch.seed)
+    federated = ARMS[launch.arm].federated
+    ready = make_ready(own, dataset, federated=federated, seed=launch.seed, folder=folder)
     facts = public_facts(ready)
     setup = make_setup(project, launch.arm, facts, launch.identities, launch.seed)
     ledger = FileLedger(Path(launch.ledger), allowed=setup.steps_allowed)

@@ -151,7 +151,7 @@ class SiteSession:
         splits = read_named(own.data, folder)
         shared = settings.holds == "its-part-of-a-shared-source"
         dataset = Dataset(splits=splits, duplicates="not compared here")
-        ready = make_ready(own, dataset, federated=shared, seed=call.seed)
+        ready = make_ready(own, dataset, federated=shared, seed=call.seed, folder=folder)
         part = _number(settings, len(ready.parts)) if shared else 0
         facts = SiteFacts(
             name=settings.name,

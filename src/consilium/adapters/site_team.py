@@ -116,7 +116,8 @@ class SiteTeam:
         seconds: As the attribute.
 
     Raises:
-        ConfigError: This machine does not have the devices.
+        ConfigError: This machine does not have the devices, or the project augments images, which
+            the other processes cannot.
         OSError: Memory or processes cannot be had.
     """
 
@@ -124,6 +125,12 @@ class SiteTeam:
         self, trainee: Trainee, blueprint: Blueprint, *, processes: int, seconds: float
     ) -> None:
         check_devices(processes, gpus())
+        if trainee.fresh is not None:
+            raise ConfigError(
+                f"training.augmentation is set and this site has {processes} processes; expected "
+                "one: the others hold records as they are; set processes to 1 in the site's "
+                "settings, or leave the project's views as they are made once"
+            )
         state = {name: value.detach().clone() for name, value in trainee.model.state_dict().items()}
         self._records = SharedRecords(trainee.inputs, trainee.labels)
         self.trainee = replace(trainee, inputs=self._records.inputs, labels=self._records.labels)

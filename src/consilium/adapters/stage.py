@@ -41,6 +41,7 @@ from consilium.learning.training import predict
 
 RESULT: Final = "result.json"
 MODEL: Final = "model.safetensors"
+WEIGHTS: Final = "weights.txt"  # what became of the weights that the project began with
 PICTURES: Final = "pictures.msgpack"  # of test records, only where the project shows them
 _BOOTSTRAP_SEED: Final = 20_26
 _PACKAGES: Final = ("consilium", "torch", "numpy", "dp-accounting", "cryptography")
@@ -288,6 +289,8 @@ def epsilon_after(setup: Setup, steps: int) -> float | None:
 
 
 def _write(stage: Stage, weights: Vector, result: RunResult) -> None:
+    if stage.ready.fitting is not None:
+        write_whole(stage.run.folder / WEIGHTS, "\n".join(stage.ready.fitting.lines()).encode())
     assign(stage.ready.trained, weights)
     tensors = {k: v.contiguous() for k, v in stage.ready.model.state_dict().items()}
     facts = {"terms": result.terms, "model": result.model, "classes": result.classes}

@@ -102,7 +102,13 @@ def train_arm(
 
 def _prepare(run: Run, dataset: Dataset) -> _Local:
     own = run.project.for_arm(run.arm)
-    ready = make_ready(own, dataset, federated=ARMS[run.arm].federated, seed=run.seed)
+    ready = make_ready(
+        own,
+        dataset,
+        federated=ARMS[run.arm].federated,
+        seed=run.seed,
+        folder=run.data_folder,
+    )
     identities = tuple(Ed25519PrivateKey.generate() for _ in ready.parts)
     facts = public_facts(ready)
     public = [identity.public_key().public_bytes_raw() for identity in identities]

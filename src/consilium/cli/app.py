@@ -152,6 +152,46 @@ def train(
 
 
 @app.command()
+def search(
+    project: Annotated[Path, typer.Argument(help="A project file, see recipes/.")],
+    space: Annotated[
+        list[str],
+        typer.Option(help="section.key=low..high, log:low..high, int:low..high or a|b|c; repeat."),
+    ],
+    trials: Annotated[int, typer.Option(help="To end with; those of before count.")] = 20,
+    arm: Annotated[str, typer.Option(help="Which arm.")] = "federated-dp",
+    public_twin: Annotated[
+        str | None,
+        typer.Option(help="Public data to search on, as data.source. Needed by arms with dp."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder; the same goes on. Default searches/NAME.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Datasets. Default $CONSILIUM_DATA.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the search, not of any noise.")] = 0,
+    json: Json = False,
+) -> None:
+    """Searches for settings, on public data where the arm is private.
+
+    Example: consilium search recipes/pneumonia64.toml --space learning_rate.initial=log:0.01..1
+    --public-twin digits --trials 20
+    """
+    searching = import_module("consilium.cli.search")
+    request = searching.Request(
+        project=project,
+        space=tuple(space),
+        trials=trials,
+        arm=arm,
+        public_twin=public_twin,
+        out=out,
+        data=data,
+        seed=seed,
+        json=json,
+    )
+    searching.run_search(request)
+
+
+@app.command()
 def epsilon(
     sampling_probability: Probability,
     noise_multiplier: Annotated[float, typer.Option(help="Noise deviation over clip norm.")],

@@ -24,11 +24,27 @@ from consilium.errors import DataError
 from consilium.keystream import KEY_BYTES, Keystream
 from consilium.learning.parameters import Vector, assign, flatten
 from consilium.learning.tasks import Task
-from consilium.learning.training import LocalSettings, train_locally
+from consilium.learning.training import Examples, LocalSettings, train_locally
 from consilium.secagg.quantize import FixedPoint
 from consilium.wire import derive, digest
 
 CHANGE_BOUND: Final = 16.0  # largest weighted change of one weight in one round of local training
+
+
+class Fresh(Protocol):
+    """Makes augmented views of a site's records, others for every key."""
+
+    @property
+    def views(self) -> int:
+        """How many of each record."""
+        ...
+
+    def __call__(self, rows: NDArray[np.intp], key: bytes) -> Examples:
+        """Returns inputs and labels of `views` times the records at `rows`, view by view.
+
+        Guarantees: those of a record depend on it, its number of the view and the key alone.
+        """
+        ...
 
 
 @final
@@ -40,6 +56,9 @@ class Trainee:
         inputs: Shape (records, ...), float32.
         labels: Shape (records,), int64.
         rows: For each patient the indices of its records.
+        fresh: Makes what is trained on out of the records, anew in every round and epoch; None
+            trains on `inputs` as they are.
+        seed: Of the experiment: which fresh views.
     """
 
     model: nn.Module = field(repr=False)
@@ -47,17 +66,39 @@ class Trainee:
     inputs: Tensor = field(repr=False)
     labels: Tensor = field(repr=False)
     rows: tuple[NDArray[np.intp], ...] = field(repr=False)
+    fresh: Fresh | None = field(default=None, repr=False)
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if not self.rows:
             raise DataError("this site has no patient; expected at least 1: check its data")
+
+    def examples(self, rows: NDArray[np.intp], moment: bytes) -> Examples:
+        """Returns what is trained on of the records at `rows`, as many views of each as there are.
+
+        Args:
+            rows: Indices of records.
+            moment: What is different in each round and epoch, and public.
+        """
+        if self.fresh is None:
+            chosen = torch.from_numpy(rows)
+            return self.inputs[chosen], self.labels[chosen]
+        return self.fresh(rows, digest("fresh views", self.seed, moment))
+
+    @property
+    def views(self) -> int:
+        """How often `examples` gives each record."""
+        return 1 if self.fresh is None else self.fresh.views
 
     def clipped_sum(
         self, weights: Vector, drawn: Sequence[NDArray[np.intp]], l2_clip_norm: float
     ) -> Vector:
         """Returns the sum over the patients drawn, in this process; see `Summing`."""
         assign(self.model, weights)
-        batch = batch_of(self.inputs, self.labels, drawn)
+        inputs, labels = self.examples(np.concatenate(drawn), weights.tobytes())
+        owners = np.repeat(np.arange(len(drawn)), [len(rows) for rows in drawn])
+        patients = torch.from_numpy(np.tile(owners, self.views))
+        batch = PatientBatch(inputs=inputs, labels=labels, patients=patients)
         total = clipped_sum(self.model, self.task.loss, batch, l2_clip_norm=l2_clip_norm)
         vector: Vector = total.numpy()
         return vector
@@ -218,14 +259,20 @@ def order_seed(weights: Vector) -> int:
 
 def _local_change(trainee: Trainee, work: TrainingWork, assignment: Assignment) -> Vector:
     assign(trainee.model, assignment.weights)
+    everybody = np.arange(len(trainee.labels))
+
+    def epoch(number: int) -> Examples:
+        moment = digest("epoch", number, assignment.weights.tobytes())
+        return trainee.examples(everybody, moment)
+
     train_locally(
         trainee.model,
         trainee.task,
-        (trainee.inputs, trainee.labels),
+        (trainee.inputs, trainee.labels) if trainee.fresh is None else epoch,
         replace(work.settings, learning_rate=assignment.learning_rate),
         order_seed=work.seed + order_seed(assignment.weights),
     )
-    weight = np.float32(len(trainee.labels) / work.mean_records)
+    weight = np.float32(trainee.views * len(trainee.labels) / work.mean_records)
     change = flatten(trainee.model) - assignment.weights
     if not np.isfinite(change).all():
         raise DataError("local training diverged; expected finite weights: lower learning_rate")

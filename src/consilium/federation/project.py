@@ -9,6 +9,7 @@ secure sum.
 
 import difflib
 import math
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, TypeAlias, get_args, get_origin
@@ -18,6 +19,8 @@ import tomli_w
 
 from consilium.errors import ConfigError
 from consilium.federation.arms import ARMS
+from consilium.learning.fresh_views import Step
+from consilium.learning.transfer import ALL, FROM, KINDS
 from consilium.wire import digest
 
 Value: TypeAlias = "str | int | float | bool | Sequence[Value] | Mapping[str, Value]"
@@ -62,9 +65,12 @@ class Sites(Section, frozen=True, kw_only=True):
 
 
 class Model(Section, frozen=True, kw_only=True):
-    """Which network, by its name in the registry."""
+    """Which network, by its name in the registry; what it starts from, what of it is trained."""
 
     name: str
+    weights: str | None = None
+    weights_sha256: str | None = None
+    train: str = ALL
 
 
 class Optimiser(Section, frozen=True, kw_only=True):
@@ -90,6 +96,22 @@ class LearningRate(Section, frozen=True, kw_only=True):
     patience: int | None = None
 
 
+class Augmentation(Section, frozen=True, kw_only=True):
+    """One step of augmentation; see `learning.fresh_views.Step`."""
+
+    name: str
+    probability: float = 0.5
+    amount: float | None = None
+
+    def step(self) -> Step:
+        """Returns the step, checked.
+
+        Raises:
+            ConfigError: There is none such, or a number is out of range.
+        """
+        return Step(name=self.name, probability=self.probability, amount=self.amount)
+
+
 class Training(Section, frozen=True, kw_only=True):
     """How long, and what a round is in the arms without DP."""
 
@@ -99,6 +121,7 @@ class Training(Section, frozen=True, kw_only=True):
     local_epochs: int = 1
     local_batch: int = 32
     views: int = 1
+    augmentation: tuple[Augmentation, ...] = ()
     average_decay: float = 0.0
     evaluate_every: int = 5
 
@@ -174,6 +197,7 @@ _SECTIONS: Final[Mapping[str, type[Section]]] = {
     "stopping": Stopping,
 }
 
+_SHA256: Final = re.compile("[0-9a-fA-F]{64}")
 _KIND_KEYS: Final = {"sites": "partition", "optimiser": "name", "learning_rate": "schedule"}
 _READ_BY: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
     "sites": {
@@ -311,8 +335,13 @@ def _toml_value(text: str) -> Value:
 
 def _without_none(table: dict[str, object]) -> dict[str, object]:
     """TOML has no null: what is not set is not written."""
-    kept = {k: v for k, v in table.items() if v is not None}
-    return {k: _without_none(v) if isinstance(v, dict) else v for k, v in kept.items()}
+    return {key: _kept(value) for key, value in table.items() if value is not None}
+
+
+def _kept(value: object) -> object:
+    if isinstance(value, dict):
+        return _without_none(value)
+    return [_kept(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 # -- Values ---------------------------------------------------------------------------
@@ -346,6 +375,8 @@ def _check(project: Project) -> None:
     ):
         _check_used(name, section)
     _check_task(project)
+    _check_model(project.model)
+    _check_augmentation(project.training)
     if project.sites.post_quantum and project.sites.secure_sum != "on":
         raise ConfigError(
             "sites.post_quantum is set but sites.secure_sum is off; expected it only with the "
@@ -370,6 +401,31 @@ def _check_task(project: Project) -> None:
         raise ConfigError(
             f"training.loss is {project.training.loss!r} but data.task 'classification' does not "
             "read it; expected it only with 'segmentation': remove it or change data.task"
+        )
+
+
+def _check_augmentation(training: Training) -> None:
+    for one in training.augmentation:
+        one.step()
+
+
+def _check_model(model: Model) -> None:
+    """Refuses weights without their digest, and frozen layers without weights."""
+    if (model.weights is None) != (model.weights_sha256 is None):
+        raise ConfigError(
+            "[model]: weights and weights_sha256 go together; expected both: the digest (of "
+            "sha256sum, say) binds every party to one file"
+        )
+    if model.weights_sha256 is not None and not _SHA256.fullmatch(model.weights_sha256):
+        raise ConfigError(
+            f"model.weights_sha256 is {model.weights_sha256!r}; expected 64 hexadecimal digits"
+        )
+    if model.train not in KINDS[:-1] and not model.train.startswith(FROM):
+        raise ConfigError(f"model.train is {model.train!r}; expected one of {', '.join(KINDS)}")
+    if model.train != ALL and model.weights is None:
+        raise ConfigError(
+            f"model.train is {model.train!r} without model.weights; expected weights: layers that "
+            "are frozen at random learn nothing"
         )
 
 

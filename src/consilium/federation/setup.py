@@ -65,6 +65,7 @@ class Setup:
         job: The secure sum without identities' names, or None.
         terms: Digest of the project, the public facts, the noise and the seed, 32 bytes: parties
             that disagree on any of these hold keys that do not fit.
+        weights_sha256: Digest of the file of weights that training begins with, or None.
     """
 
     arm: Arm
@@ -75,6 +76,7 @@ class Setup:
     steps_allowed: int | None
     job: SumJob | None
     terms: bytes
+    weights_sha256: str | None = None
 
     @property
     def noise_alone(self) -> bool:
@@ -159,6 +161,7 @@ def make_setup(
         steps_allowed=allowed,
         job=job,
         terms=terms,
+        weights_sha256=own.model.weights_sha256,
     )
 
 

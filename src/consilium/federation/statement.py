@@ -92,8 +92,15 @@ def make_statement(setup: Setup, *, unit: str, steps_charged: int) -> Statement:
         accountant={"pld": "PLD, dp-accounting", "rdp": "RDP, dp-accounting"}[plan.accountant],
         rounding_slack=plan.slack(max(1, steps_charged)),
         trusted=_trusted(setup),
-        public=(f"number of training {unit}s, {plan.patients:,}", "the project file"),
-        not_covered=tuple(words.format(unit=unit) for words in _NOT_COVERED),
+        public=(
+            f"number of training {unit}s, {plan.patients:,}",
+            "the project file",
+            *_weights(setup, "the weights that training began with, SHA-256 {digest}"),
+        ),
+        not_covered=(
+            *(words.format(unit=unit) for words in _NOT_COVERED),
+            *_weights(setup, f"{unit}s whose data the weights {{digest}} were learnt from"),
+        ),
         fails_if=_fails_if(setup, unit),
     )
 
@@ -101,6 +108,11 @@ def make_statement(setup: Setup, *, unit: str, steps_charged: int) -> Statement:
 def round_up(epsilon: float) -> float:
     """Returns `epsilon` rounded up in the fourth decimal: a guarantee is never understated."""
     return math.ceil(Fraction(epsilon) * _UP) / _UP if math.isfinite(epsilon) else epsilon
+
+
+def _weights(setup: Setup, words: str) -> tuple[str, ...]:
+    digest = setup.weights_sha256
+    return () if digest is None else (words.format(digest=f"{digest.lower()[:12]}..."),)
 
 
 def _views(setup: Setup) -> tuple[View, ...]:

@@ -5,7 +5,7 @@ What `central` and `federated` run between two exchanges of weights. Nothing her
 the weights reveal of a patient: the private arms do not use this loop.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, final, get_args
 
@@ -49,18 +49,25 @@ class LocalSettings:
 
 
 def train_locally(
-    model: nn.Module, task: Task, examples: Examples, settings: LocalSettings, *, order_seed: int
+    model: nn.Module,
+    task: Task,
+    examples: Examples | Callable[[int], Examples],
+    settings: LocalSettings,
+    *,
+    order_seed: int,
 ) -> None:
     """Trains `model` in place on `examples`, by minibatches in an order that `order_seed` fixes.
+
+    `examples` may be a function of the epoch, counted from 0, that gives others for each.
 
     Guarantees: the same weights, examples, settings and seed give the same weights on one
     machine; global random state is unchanged. An empty set of examples changes nothing.
     """
-    inputs, labels = examples
     optimiser = _optimiser(model, settings)
     order = torch.Generator().manual_seed(order_seed)
     model.train()
-    for _ in range(settings.epochs):
+    for epoch in range(settings.epochs):
+        inputs, labels = examples(epoch) if callable(examples) else examples
         for batch in _batches(len(labels), settings.batch_size, order):
             optimiser.zero_grad()
             loss = task.loss(model(inputs[batch]), labels[batch]).mean()

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from consilium.dp.conformity import check
 from consilium.errors import ConfigError
 from consilium.learning.models.registry import MAP_NAMES, RECORD_NAMES, Shape, build, summary
 from consilium.learning.parameters import flatten
@@ -19,14 +18,17 @@ PARAMETERS: list[tuple[str, Shape, int, int]] = [
     ("small-cnn", (1, 64, 64), 2, 25_746),
     ("small-cnn", (3, 28, 28), 5, 27_893),
     ("small-cnn", (1, 8, 8), 10, 26_010),
+    ("small-cnn-relu", (1, 28, 28), 10, 26_010),
     ("squeezenet", (3, 224, 224), 5, 725_061),
     ("squeezenet", (1, 64, 64), 5, 723_909),
     ("nf-resnet", (1, 28, 28), 2, 174_450),
     ("nf-resnet", (3, 64, 64), 5, 174_933),
-    ("resnet18", (3, 64, 64), 1000, 11_689_512),  # torchvision's count
-    ("resnet50", (3, 64, 64), 1000, 25_557_032),  # the same
+    ("resnet18", (3, 128, 128), 1000, 11_689_512),  # torchvision's count
+    ("resnet50", (3, 128, 128), 1000, 25_557_032),  # the same
     ("vgg11", (3, 32, 32), 5, 9_220_480 + 5 * 513),
+    ("vgg11-gn", (3, 32, 32), 5, 9_228_549),
     ("vgg16", (3, 32, 32), 5, 14_714_688 + 5 * 513),
+    ("vgg16-gn", (3, 32, 32), 5, 14_725_701),
     ("wavelet", (1, 64, 64), 2, 2_178),
     ("wavelet", (1, 28, 28), 10, 8_340),
     ("wavelet", (3, 28, 28), 5, 12_500),
@@ -38,6 +40,7 @@ PARAMETERS: list[tuple[str, Shape, int, int]] = [
 ]
 SMALLEST: list[tuple[str, Shape]] = [
     ("small-cnn", (1, 8, 8)),
+    ("small-cnn-relu", (3, 28, 28)),
     ("small-cnn", (1, 28, 28)),
     ("squeezenet", (3, 32, 32)),
     ("nf-resnet", (1, 28, 28)),
@@ -47,11 +50,13 @@ SMALLEST: list[tuple[str, Shape]] = [
     ("logistic", (1, 5, 7)),
     ("logistic", (13,)),
 ]
-LARGE: list[tuple[str, Shape]] = [  # millions of weights
+LARGE: list[tuple[str, Shape]] = [  # millions of weights; `test_every_model` has these as well
     ("resnet18", (1, 32, 32)),
     ("resnet50", (1, 32, 32)),
     ("vgg11", (1, 32, 32)),
+    ("vgg11-gn", (1, 32, 32)),
     ("vgg16", (1, 32, 32)),
+    ("vgg16-gn", (1, 32, 32)),
 ]
 EVERY = [*SMALLEST, *(pytest.param(*one, marks=pytest.mark.slow) for one in LARGE)]
 CROSS_RECORD = (
@@ -104,7 +109,7 @@ def test_every_name_has_its_count_tested() -> None:
 
 
 def test_models_of_label_maps_have_their_own_tests() -> None:
-    assert set(MAP_NAMES) == {"jets", "unet", "unet-small"}
+    assert set(MAP_NAMES) == {"jets", "monet", "unet", "unet-small"}
 
 
 def test_images_need_not_be_square() -> None:
@@ -121,15 +126,6 @@ def test_no_layer_looks_across_records(name: str, shape: Shape) -> None:
     model = build(name, shape=shape, classes=3, seed=0)
 
     assert not [layer for layer in model.modules() if isinstance(layer, CROSS_RECORD)]
-
-
-@pytest.mark.parametrize(("name", "shape"), LARGE)
-def test_a_large_model_is_fit_for_privacy(name: str, shape: Shape) -> None:
-    model = build(name, shape=shape, classes=3, seed=0)
-    pair = records(2, shape)
-
-    assert check(model) == ()
-    torch.testing.assert_close(model(pair)[1], model(pair[1:])[0], atol=1e-4, rtol=1e-4)
 
 
 @given(seed=st.integers(0, 2**32), scale=st.sampled_from([0.01, 1.0, 10.0]))
@@ -158,13 +154,13 @@ def test_training_mode_changes_no_output(name: str, shape: Shape) -> None:
 
 @pytest.mark.parametrize(("name", "shape"), EVERY)
 def test_gradient_of_each_record_equals_a_loop_of_single_ones(name: str, shape: Shape) -> None:
-    model = build(name, shape=shape, classes=3, seed=0)
-    inputs, labels = records(3, shape), torch.tensor([0, 1, 2])
+    model = build(name, shape=shape, classes=3, seed=0).double()  # float32 may turn a ReLU over
+    inputs, labels = records(3, shape).double(), torch.tensor([0, 1, 2])
 
     each = gradients_of_each(model, inputs, labels)
     loop = [gradient_of_one(model, inputs[i : i + 1], labels[i : i + 1]) for i in range(3)]
 
-    torch.testing.assert_close(each, torch.stack(loop), atol=5e-5, rtol=1e-4)
+    torch.testing.assert_close(each, torch.stack(loop), atol=1e-9, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("name", "shape"), EVERY)
@@ -208,7 +204,12 @@ def test_building_leaves_the_global_generator_alone(name: str, shape: Shape) -> 
 
 @pytest.mark.parametrize(
     ("wrong", "right"),
-    [("smallcnn", "small-cnn"), ("SqueezeNet", "squeezenet"), ("nfresnet", "nf-resnet")],
+    [
+        ("smallcnn", "small-cnn"),
+        ("SqueezeNet", "squeezenet"),
+        ("nfresnet", "nf-resnet"),
+        ("vgg-11", "vgg11"),
+    ],
 )
 def test_a_misspelt_name_is_told_the_nearest(wrong: str, right: str) -> None:
     with pytest.raises(ConfigError, match=f"did you mean '{right}'"):
@@ -224,6 +225,8 @@ def test_a_misspelt_name_is_told_the_nearest(wrong: str, right: str) -> None:
         ("small-cnn", (1, 7, 28), "8 pixels or more"),
         ("squeezenet", (3, 32, 31), "32 pixels or more"),
         ("nf-resnet", (1, 27, 27), "28 pixels or more"),
+        ("resnet18", (1, 15, 28), "16 pixels or more"),
+        ("vgg11", (3, 31, 31), "32 pixels or more"),
         ("logistic", (2, 3), "reshape them"),
         ("logistic", (0,), "reshape them"),
         ("logistic", (), "reshape them"),

@@ -17,12 +17,15 @@ from torch import Tensor, nn
 from consilium.errors import ConfigError
 from consilium.learning.models.jets import jets
 from consilium.learning.models.logistic import Logistic
+from consilium.learning.models.monet import LEAST_SIDE as MONET_LEAST_SIDE
+from consilium.learning.models.monet import SIDES as MONET_SIDES
+from consilium.learning.models.monet import MoNet
 from consilium.learning.models.nf_resnet import NfResNet
-from consilium.learning.models.resnet import BLOCKS_18, BLOCKS_50, Basic, Bottleneck, ResNet
+from consilium.learning.models.resnet import resnet
 from consilium.learning.models.small_cnn import SmallCnn
 from consilium.learning.models.squeezenet import SqueezeNet
 from consilium.learning.models.unet import SIDES, unet
-from consilium.learning.models.vgg import VGG11, VGG16, Vgg
+from consilium.learning.models.vgg import VGG11, VGG16, vgg
 from consilium.learning.models.wavelet import wavelet
 
 Shape: TypeAlias = tuple[int, ...]  # of one record: (channels, height, width) or (features,)
@@ -39,18 +42,22 @@ class _Model:
 
 _MODELS: Final[Mapping[str, _Model]] = {
     "small-cnn": _Model(make=SmallCnn, least_side=8),
+    "small-cnn-relu": _Model(make=partial(SmallCnn, activation=nn.ReLU), least_side=8),
     "squeezenet": _Model(make=SqueezeNet, least_side=32),
     "nf-resnet": _Model(make=NfResNet, least_side=28),
-    "resnet18": _Model(make=partial(ResNet, block=Basic, blocks=BLOCKS_18), least_side=32),
-    "resnet50": _Model(make=partial(ResNet, block=Bottleneck, blocks=BLOCKS_50), least_side=32),
-    "vgg11": _Model(make=partial(Vgg, groups=VGG11), least_side=32),
-    "vgg16": _Model(make=partial(Vgg, groups=VGG16), least_side=32),
+    "resnet18": _Model(make=partial(resnet, blocks=(2, 2, 2, 2), bottleneck=False), least_side=16),
+    "resnet50": _Model(make=partial(resnet, blocks=(3, 4, 6, 3), bottleneck=True), least_side=16),
+    "vgg11": _Model(make=partial(vgg, stages=VGG11, normalised=False), least_side=32),
+    "vgg11-gn": _Model(make=partial(vgg, stages=VGG11, normalised=True), least_side=32),
+    "vgg16": _Model(make=partial(vgg, stages=VGG16, normalised=False), least_side=32),
+    "vgg16-gn": _Model(make=partial(vgg, stages=VGG16, normalised=True), least_side=32),
     "wavelet": _Model(make=partial(wavelet, angles=8, second_order=False), least_side=8),
     "wavelet-second-order": _Model(
         make=partial(wavelet, angles=4, second_order=True), least_side=8
     ),
     "logistic": _Model(make=Logistic, least_side=None),
     "jets": _Model(make=jets, least_side=SIDES, maps=True, sides=2),
+    "monet": _Model(make=MoNet, least_side=MONET_LEAST_SIDE, maps=True, sides=MONET_SIDES),
     "unet": _Model(make=partial(unet, width=16), least_side=SIDES, maps=True, sides=SIDES),
     "unet-small": _Model(make=partial(unet, width=4), least_side=SIDES, maps=True, sides=SIDES),
 }
