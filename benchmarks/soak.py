@@ -175,6 +175,7 @@ def _federation(folder: Path, names: Sequence[str]) -> Iterator[None]:
 def _train(asked: argparse.Namespace, folder: Path, watch: Watch) -> float:
     changes = {
         "sites.count": str(asked.sites),
+        "sites.colluders": "0" if asked.sites < 4 else "1",
         "training.rounds": str(asked.rounds),
         "dp.target_epsilon": "90",
         "training.evaluate_every": str(max(1, asked.rounds // 5)),

@@ -45,6 +45,10 @@ _NVFLARE_LAUNCHER: Final = (
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
 _CERTIFICATES: Final = "cert.json"  # NVFlare's name
 _CA_DAYS: Final = 3650
+_STREAMS: Final = {
+    # NVFlare keeps a thread for so long after each message it received; ours are sent again anyway
+    "streaming_retry_timeout": 10.0,
+}
 _SILENCE: Final = 30  # seconds without a heartbeat (one in ten) after which a site counts as gone
 
 Driver: TypeAlias = Literal["grpc", "http"]
@@ -249,6 +253,7 @@ def prepare(kit: Path, link: str, says: Federation, watching: Watching) -> None:
     local = kit / "local"
     lines = log_settings(watching.log_format, says.role)
     write_whole(local / "log_config.json", msgspec.json.encode(lines))
+    write_whole(local / "comm_config.json", msgspec.json.encode(_STREAMS))
     resources = msgspec.json.decode((local / "resources.json.default").read_bytes())
     resources["class_allow_list"] = [link]
     resources["allow_log_streaming"] = False

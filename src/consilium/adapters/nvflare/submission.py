@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Final, TypeAlias, final
+from typing import Final, TypeAlias, TypeVar, final
 
 import msgspec
 from nvflare.apis.job_def import JobMetaKey
@@ -46,6 +46,7 @@ _LOST: Final = (
     "on without it, fetch its result later with --resume"
 )
 
+_T = TypeVar("_T")
 Seen: TypeAlias = Mapping[str, int | float | str | None]
 
 
@@ -107,7 +108,8 @@ def _await_sites(session: Session, sites: Sequence[str], watch: Callable[[Seen],
     """Waits a little for sites that are not connected; without them the coordinator decides."""
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
-        missing = set(sites) - {one.name for one in session.get_connected_client_list()}
+        present = _answered(session.get_connected_client_list)
+        missing = set(sites) - {one.name for one in present}
         if not missing:
             return
         watch({"phase": f"waiting for {', '.join(sorted(missing))}"})
@@ -117,32 +119,31 @@ def _await_sites(session: Session, sites: Sequence[str], watch: Callable[[Seen],
 def _followed(
     session: Session, job: str, watch: Callable[[Seen], None], folder: Path, run: Run
 ) -> str:
-    heard, status = time.monotonic(), ""
+    status = ""
     try:
         while not status.startswith("FINISHED"):
-            status = _status(session, job)
-            if status:
-                heard = time.monotonic()
-            elif time.monotonic() - heard > _PATIENCE:
-                raise RoundAborted(_LOST)
+            status = str(_answered(lambda: session.get_job_meta(job))[JobMetaKey.STATUS.value])
             if status == "RUNNING":
                 watch(_progress(session, job))
             time.sleep(_POLL)
+        fetched = _answered(lambda: session.download_job_result(job, str(folder)))
     except KeyboardInterrupt:
         session.abort_job(job)
         raise
-    except SessionClosed:
-        raise RoundAborted(_LOST) from None
-    _fetch(Path(session.download_job_result(job, str(folder))), run)
+    _fetch(Path(fetched), run)
     return status
 
 
-def _status(session: Session, job: str) -> str:
-    """Returns NVFlare's word for where the job is; empty where there is no answer now."""
-    try:
-        return str(session.get_job_meta(job).get(JobMetaKey.STATUS.value))
-    except NoConnection:
-        return ""
+def _answered(ask: Callable[[], _T]) -> _T:
+    """Returns what a coordinator answers that may be busy, or be started again meanwhile."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return ask()
+        except (NoConnection, SessionClosed):
+            if time.monotonic() > deadline:
+                raise RoundAborted(_LOST) from None
+        time.sleep(_POLL)
 
 
 def _progress(session: Session, job: str) -> Seen:
