@@ -7,7 +7,7 @@
 A round is the slowest site's computing, then its part of the secure sum, then two legs and the
 coordinator's part. The legs are those of `engine.py` (benchmarks/out/engine-N.json, all parties
 on one machine, so too slow), fitted as  seconds = a + b n + c n bytes.  The parts of the secure
-sum are measured here with 10 to 300 sites and fitted as power laws. Prints a table and writes
+sum are measured here with 10 to 200 sites and fitted as power laws. Prints a table and writes
 benchmarks/plots/scale.svg; what is beyond the measured points is drawn hollow.
 """
 
@@ -23,7 +23,7 @@ from secagg import Session, commit, make_job, noised
 
 HERE = Path(__file__).parent
 LENGTHS = {"SqueezeNet, 0.74M": 740_000, "ResNet-18, 11.2M": 11_200_000}
-SUMS = (10, 30, 100, 300)  # sites, where the secure sum is measured
+SUMS = (10, 30, 100, 200)  # sites, where the secure sum is measured
 SHOWN = (4, 10, 30, 100, 300, 1000)
 DOWN, UP = 4, 2  # bytes a coordinate: float32 weights, 16-bit ring
 

@@ -71,11 +71,18 @@ class Watch:
     began: float = field(default_factory=time.monotonic)
     readings: list[Reading] = field(default_factory=list[Reading])
     rounds: dict[int, float] = field(default_factory=dict[int, float])
+    computed: dict[int, list[float]] = field(default_factory=dict[int, list[float]])
+
+    def look_at_round(self) -> None:
+        """Notes when a round was first seen done, and what each site has computed until then."""
+        seen = read_health(self.folder / "kits" / "coordinator" / "consilium" / FILE)
+        if seen.round and seen.round not in self.rounds:
+            self.rounds[seen.round] = time.monotonic() - self.began
+            paths = sorted(self.folder.glob(f"kits/site-*/consilium/{FILE}"))
+            sites = [read_health(path) for path in paths]
+            self.computed[seen.round] = [site.seconds.get("computing", 0.0) for site in sites]
 
     def look(self) -> None:
-        seen = read_health(self.folder / "kits" / "coordinator" / "consilium" / FILE)
-        if seen.round:
-            self.rounds.setdefault(seen.round, time.monotonic() - self.began)
         for process in psutil.process_iter(["cmdline"]):
             words = " ".join(process.info["cmdline"] or ())
             if str(self.folder) not in words:
@@ -130,6 +137,7 @@ def main() -> None:
         "seconds_in_all": seconds,
         "attempts": coordinator.attempts,
         "seconds_a_round": _a_round(watch.rounds),
+        "slowest_site_computes": _slowest(watch.computed),
         "coordinator_seconds": coordinator.seconds,
         "site_seconds": _median_phases(sites),
         "growth": _growth(watch.readings),
@@ -194,10 +202,7 @@ def _train(asked: argparse.Namespace, folder: Path, watch: Watch) -> float:
         if time.monotonic() >= due:
             watch.look()
             due = time.monotonic() + asked.every
-        else:
-            seen = read_health(folder / "kits" / "coordinator" / "consilium" / FILE)
-            if seen.round:
-                watch.rounds.setdefault(seen.round, time.monotonic() - watch.began)
+        watch.look_at_round()
         time.sleep(0.02)
     assert training.returncode == 0, "the run failed"
     return time.monotonic() - began
@@ -258,6 +263,17 @@ def _a_round(rounds: Mapping[int, float]) -> float | None:
     taken = [
         (later - sooner) / (last - first)
         for (first, sooner), (last, later) in itertools.pairwise(seen)
+    ]
+    return statistics.median(taken) if taken else None
+
+
+def _slowest(computed: Mapping[int, Sequence[float]]) -> float | None:
+    """Returns the median over rounds of the seconds that the slowest site computed."""
+    seen = sorted(one for one in computed.items() if one[0] > WARM)
+    taken = [
+        max(after - before for before, after in zip(first, second, strict=True))
+        for (one, first), (two, second) in itertools.pairwise(seen)
+        if two == one + 1
     ]
     return statistics.median(taken) if taken else None
 
