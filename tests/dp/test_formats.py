@@ -171,12 +171,14 @@ def test_a_layer_compiled_by_itself_is_refused(
 def test_private_training_moves_what_was_compiled() -> None:
     model = network()
     compiled = torch.compile(model, backend="eager")
-    before = parameters_to_vector(model.parameters()).detach().clone()
+    before = [each.detach().clone() for each in model.parameters()]
     named = PerLayer((("0", 1.0), ("", 1.0)))
 
     private(compiled, plan(named)).step()  # type: ignore[arg-type]  # it is a module
 
-    assert (parameters_to_vector(model.parameters()) != before).all()
+    # one weight may stay where it is: noise on the lattice is nought now and then
+    pairs = zip(model.parameters(), before, strict=True)
+    assert all((after != each).any() for after, each in pairs)
 
 
 # -- Wrappers of several devices ------------------------------------------------------
