@@ -127,7 +127,7 @@ def test_a_line_that_is_slow_and_breaks_holds_up_nobody_for_good(
         assert line.cuts >= 2
         assert result.rounds == 30
         check_ledgers(machines, run, result)
-        assert len(machines.rounds("c", run)) >= 5
+        assert machines.rounds("c", run)  # it took part as long as its line was there
         machines.kill("c")
 
 
