@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What befalls real federations: a site asleep, a bad line, a full disk, a stranger.
+"""What befalls real federations: a site asleep, a bad line, a full disk.
 
 Minutes, so not in the fast lane. After each the run ends, every ledger shows each round once,
 and what is stated is not below what was paid.
@@ -20,11 +20,9 @@ pytest.importorskip("nvflare")
 
 from tests.engine.bad_line import bad_line
 from tests.engine.machines import (
-    FREELY,
     NAMES,
     Machines,
     Once,
-    command,
     federation,
     train,
     until,
@@ -35,15 +33,6 @@ from consilium.federation.results import RunResult
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(900)]
 
 SLEEP = 60.0  # seconds
-UNEXAMINED = """
-import sys
-from pathlib import Path
-from consilium.adapters.nvflare import kits
-
-kit = Path(sys.argv[1])
-kits.prepare(kit, kits.SITE_LINK, kits.federation_of(kit), kits.Watching())
-kits.serve(kit, "c")
-"""
 
 
 @pytest.fixture
@@ -166,31 +155,3 @@ def test_a_full_disk_at_a_site_stops_its_answers_before_they_leave(
         check_ledgers(machines, run, result)
         assert machines.rounds("c", run) == [1, 2, 3, 4]
         machines.kill("c")
-
-
-# -- A stranger -----------------------------------------------------------------------
-
-
-def test_a_site_of_another_federation_is_not_let_in(machines: Machines, tmp_path: Path) -> None:
-    """The same names and port, another authority: its certificate is worth nothing here."""
-    machines.kill("c")
-    port = str(coordinator_port(machines))
-    others = Machines(tmp_path / "other")
-    made = command("federation", "init", "chest", "--sites", "a,b,c", "--port", port,
-                   "--out", str(others.folder))  # fmt: skip
-    assert made.returncode == 0
-
-    refused = command("site", "join", str(others.kit("c")), *FREELY)
-
-    assert refused.returncode != 0
-    assert "certificate" in refused.stdout + refused.stderr
-
-    own, kit = machines.kit("c") / "startup" / "rootCA.pem", others.kit("c")
-    (kit / "startup" / "rootCA.pem").write_bytes(own.read_bytes())  # it trusts us; we do not it
-    others.run("c", UNEXAMINED, str(kit))
-    try:
-        until(lambda: others.said("c", f"grpc://localhost:{port}] is starting"))
-        time.sleep(15)
-        assert not others.said("c", "Successfully registered")
-    finally:
-        others.kill("c")
