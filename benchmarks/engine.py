@@ -49,7 +49,7 @@ def main() -> None:
         folder = Path(temporary) / "bench"
         says = kits.Federation(
             name="bench", role=kits.COORDINATOR, sites=tuple(names), host="localhost",
-            port=_free_port(),
+            port=free_port(),
         )  # fmt: skip
         made = kits.provision(says, folder)
         bare = _bare(made, names, asked.repeats)
@@ -86,7 +86,7 @@ def _play(part: str, kit: Path) -> None:
     kits.serve(kit, says.role)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port: int = one.getsockname()[1]

@@ -29,6 +29,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from engine import free_port
 from recipes import commit, processor
 
 from consilium.adapters.health import FILE, Health, read_health
@@ -154,7 +155,7 @@ def main() -> None:
 @contextmanager
 def _federation(folder: Path, names: Sequence[str]) -> Iterator[None]:
     running: list[subprocess.Popen[bytes]] = []
-    port = str(_free_port())
+    port = str(free_port())
     words = ["init", "soak", "--sites", ",".join(names), "--port", port, "--out", str(folder)]
     subprocess.run([*_us(), "federation", *words], check=True, env=_environment())  # noqa: S603
     kits = folder / "kits"
@@ -230,13 +231,6 @@ def _us() -> list[str]:
 
 def _environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 def _listens(port: int) -> bool:

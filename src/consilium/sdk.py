@@ -16,7 +16,6 @@ from typing import Final, final
 
 import msgspec
 
-from consilium.adapters.checkpoints import write_whole
 from consilium.adapters.dataset import Dataset, read_dataset
 from consilium.adapters.machine import use_threads
 from consilium.adapters.stage import (
@@ -28,6 +27,7 @@ from consilium.adapters.stage import (
     finished_before,
 )
 from consilium.adapters.training import train_arm
+from consilium.adapters.whole_files import write_whole
 from consilium.errors import ConfigError
 from consilium.federation.arms import ARMS, MAIN_ARM
 from consilium.federation.project import Project, parse_project

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import save_file
 from tests.adapters.conftest import Full, largest_file
 
-from consilium.adapters.checkpoints import load_progress, save_progress, write_whole
+from consilium.adapters.checkpoints import load_progress, save_progress
+from consilium.adapters.whole_files import write_whole
 from consilium.errors import ConfigError, DataError
 from consilium.federation.progress import Agenda, Progress, Validation, begin, step_by_gradient
 from consilium.learning.optimisers import Adam, Optimiser, Sgd

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from consilium.adapters.whole_files import write_whole as write_whole  # noqa: PLC0414 - others import it
+from consilium.adapters.whole_files import write_whole
 from consilium.errors import ConfigError, DataError
 from consilium.federation.progress import Progress, Validation
 from consilium.learning.averaging import WeightAverage

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol, final
 
 from consilium import wire
-from consilium.adapters.checkpoints import NAME, load_progress, write_whole
+from consilium.adapters.checkpoints import NAME, load_progress
 from consilium.adapters.concurrent import run_concurrent
 from consilium.adapters.coordinator_runner import CoordinatorRunner, resumed
 from consilium.adapters.dataset import Dataset, make_ready, read_dataset
@@ -33,6 +33,7 @@ from consilium.adapters.stage import (
     leave_behind,
     make_hooks,
 )
+from consilium.adapters.whole_files import write_whole
 from consilium.errors import ConfigError, ConsiliumError, RemoteProtocolError, RoundAborted
 from consilium.federation.enrolment import (
     ENROLMENT,

@@ -19,7 +19,7 @@ from typing import Final, final
 
 import msgspec
 
-from consilium.adapters.whole_files import sync_folder as sync_folder  # noqa: PLC0414 - others import it
+from consilium.adapters.whole_files import sync_folder
 from consilium.errors import DataError
 from consilium.federation.ledger import Charge, Receipt, charge_digest, check_room
 from consilium.wire import digest

@@ -20,7 +20,7 @@ from typing import Annotated, Final, Literal, final
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from consilium.adapters.checkpoints import write_whole
+from consilium.adapters.whole_files import write_whole
 from consilium.errors import AccessDenied, ConfigError, DataError
 from consilium.federation.enrolment import Call, roster_fingerprint
 from consilium.federation.project import Project, parse_project

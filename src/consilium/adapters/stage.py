@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.torch import save as save_tensors
 
-from consilium.adapters.checkpoints import NAME, save_progress, write_whole
+from consilium.adapters.checkpoints import NAME, save_progress
 from consilium.adapters.coordinator_runner import Hooks, RoundReport
 from consilium.adapters.dataset import Dataset, Ready
 from consilium.adapters.measures import measure_traffic
 from consilium.adapters.metering import Meter
+from consilium.adapters.whole_files import write_whole
 from consilium.data.records import Records
 from consilium.dp.plan import View
 from consilium.errors import ConfigError, DataError

@@ -9,9 +9,9 @@ from typing import Final, final
 import msgspec
 import typer
 
-from consilium.adapters.checkpoints import write_whole
 from consilium.adapters.machine import keep_freed_memory, use_threads
 from consilium.adapters.search import Found, Search, search
+from consilium.adapters.whole_files import write_whole
 from consilium.cli.display import program
 from consilium.federation.project import parse_project
 from consilium.federation.search_space import parse_space

@@ -26,9 +26,9 @@ from nvflare.lighter.impl.static_file import StaticFileBuilder
 from nvflare.lighter.impl.workspace import WorkspaceBuilder
 from nvflare.lighter.provisioner import Provisioner
 
-from consilium.adapters.checkpoints import write_whole
 from consilium.adapters.health import FILE
 from consilium.adapters.logs import Format, log_settings
+from consilium.adapters.whole_files import write_whole
 from consilium.errors import ConfigError
 
 COORDINATOR: Final = "coordinator"

@@ -23,7 +23,7 @@ from nvflare.apis.job_launcher_spec import JobHandleSpec, JobReturnCode
 from nvflare.app_common.job_launcher.client_process_launcher import ClientProcessJobLauncher
 from nvflare.app_common.job_launcher.process_launcher import ProcessHandle
 
-from consilium.adapters.checkpoints import write_whole
+from consilium.adapters.whole_files import write_whole
 
 _NOTE: Final = "running.json"
 _MOST_STARTS: Final = 5  # of one job's process; one that always dies is left alone

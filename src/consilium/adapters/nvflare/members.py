@@ -17,7 +17,6 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from consilium.adapters.checkpoints import write_whole
 from consilium.adapters.nvflare.kits import (
     AUTHORITY,
     COORDINATOR,
@@ -28,6 +27,7 @@ from consilium.adapters.nvflare.kits import (
     federation_of,
     say,
 )
+from consilium.adapters.whole_files import write_whole
 from consilium.errors import ConfigError
 
 CHANGES: Final = "changes"

@@ -23,7 +23,6 @@ from nvflare.fuel.flare_api.api_spec import (
 )
 from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
 
-from consilium.adapters.checkpoints import write_whole
 from consilium.adapters.nvflare.coordinator_link import read_refusal
 from consilium.adapters.nvflare.envelope import PROGRESS
 from consilium.adapters.nvflare.kits import (
@@ -34,6 +33,7 @@ from consilium.adapters.nvflare.kits import (
     federation_of,
 )
 from consilium.adapters.stage import MODEL, RESULT, Run, finished_before
+from consilium.adapters.whole_files import write_whole
 from consilium.errors import ConfigError, RoundAborted
 from consilium.federation.results import RunResult
 
