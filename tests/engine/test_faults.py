@@ -108,7 +108,7 @@ def coordinator_port(machines: Machines) -> int:
 def test_a_line_that_is_slow_and_breaks_holds_up_nobody_for_good(
     machines: Machines, tmp_path: Path
 ) -> None:
-    with bad_line(coordinator_port(machines), delay=0.2, life=7.0) as line:
+    with bad_line(coordinator_port(machines), delay=0.2, life=20.0) as line:
         reconnect(machines, line.port)
 
         run, result = train(machines, tmp_path, 30)

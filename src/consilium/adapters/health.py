@@ -5,9 +5,9 @@ A run lives in a process of its own; what serves its numbers outlives it (`metri
 is whole at every moment (written beside, renamed; not synced: it is no record). Every word in
 it is from a list below or the name of a type of ours: no patient, no site, no run, no text.
 
-Guarantees: `epsilon` is never below what was spent. Where less than ten
-seconds have passed since the last price it is that of up to 20 rounds more, so that pricing
-delays no round; at the end it is exact.
+Guarantees: `epsilon` is never below what was spent. Where less than ten seconds have passed
+since the last price it is that of up to 20 rounds more, or a tenth of the run, so that a run is
+not priced more than a dozen times for its length; at the end it is exact.
 """
 
 import logging
@@ -157,7 +157,8 @@ class HealthFile:
         if self._setup is None or 0 < steps <= self._priced_to:
             return self._now.epsilon
         quick = time.monotonic() - self._priced_at < _SHORT
-        self._priced_to, self._priced_at = steps + _AHEAD * quick, time.monotonic()
+        ahead = max(_AHEAD, self._now.rounds // 10)
+        self._priced_to, self._priced_at = steps + ahead * quick, time.monotonic()
         return epsilon_after(self._setup, self._priced_to)
 
     def _say(self, **changes: object) -> None:
