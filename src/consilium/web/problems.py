@@ -176,6 +176,14 @@ _BROKEN: Final = Kind(
 _BY_STATUS: Final = {
     400: Kind(400, "malformed", "The request cannot be read", "Send it as the docs say.", _YOU),
     405: Kind(405, "wrong-method", "This cannot be done here", "See the docs.", _YOU),
+    413: Kind(413, "too-large", "The request is too large", "Send less.", _YOU),
+    428: Kind(
+        428,
+        "unconditional",
+        "The edit does not say what it is an edit of",
+        "Read it first, and send its ETag as If-Match.",
+        _YOU,
+    ),
     415: Kind(415, "wrong-type", "The body is of another type", "Send JSON.", _YOU),
 }
 CODES: Final = tuple(
