@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0003_identity"
-down_revision = "0001_ledger"
+down_revision = "0002_office"
 branch_labels = None
 depends_on = None
 
