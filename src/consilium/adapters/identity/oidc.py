@@ -17,7 +17,7 @@ from consilium.adapters.store.identity_tables import SUBJECTS
 from consilium.errors import AccessDenied, ConfigError
 
 if TYPE_CHECKING:
-    from authlib.integrations.starlette_client import OAuth
+    from authlib.integrations.starlette_client import OAuth  # type: ignore[import-untyped]  # has no types
 
 NAME: Final = "directory"
 
@@ -70,9 +70,7 @@ def make_client(directory: Directory) -> "OAuth":
 def bound_person(connection: Connection, issuer: str, subject: str) -> str | None:
     """Returns the id of the person whom this subject was bound to, or None."""
     return connection.execute(
-        select(SUBJECTS.c.person).where(
-            SUBJECTS.c.issuer == issuer, SUBJECTS.c.subject == subject
-        )
+        select(SUBJECTS.c.person).where(SUBJECTS.c.issuer == issuer, SUBJECTS.c.subject == subject)
     ).scalar_one_or_none()
 
 

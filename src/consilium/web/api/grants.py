@@ -28,8 +28,8 @@ from consilium.web.api.shapes import (
 
 router = APIRouter(tags=["grants and requests"])
 once = spending()
-Purposes = Annotated[list[Line], Field(max_length=20)]
-Kinds = Annotated[list[ReleaseKind], Field(min_length=1, max_length=3)]
+Purposes = Annotated[tuple[Line, ...], Field(max_length=20)]
+Kinds = Annotated[tuple[ReleaseKind, ...], Field(min_length=1, max_length=3)]
 
 
 class GrantAnswer(Answer):
@@ -50,7 +50,7 @@ class GrantAsked(Asked):
     """A permission to give: to whom, what for, what may leave, up to which price, until when."""
 
     holder: Id
-    purposes: Purposes = []
+    purposes: Purposes = ()
     kinds: Kinds
     epsilon_cap: Epsilon
     expires: AwareDatetime
@@ -87,8 +87,8 @@ class RequestAsked(Asked):
 
     dataset: Id
     reason: Reason
-    purposes: Purposes = []
-    kinds: Kinds = [ReleaseKind.TRAINING]
+    purposes: Purposes = ()
+    kinds: Kinds = (ReleaseKind.TRAINING,)
     epsilon_cap: Epsilon = 1.0
     days: Annotated[int, Field(ge=1, le=3650)] = 90
 
@@ -128,9 +128,7 @@ def give_grant(
 
 
 @router.get("/grants/mine")
-def find_own_grants(
-    actor: CurrentActor, office: TheOffice, part: Cursor
-) -> Listed[GrantAnswer]:
+def find_own_grants(actor: CurrentActor, office: TheOffice, part: Cursor) -> Listed[GrantAnswer]:
     """Returns the caller's grants, alone and in groups."""
     found = office.grants.own(actor)
     return listed(found, part, GrantAnswer.model_validate, lambda one: one.id)
@@ -146,9 +144,7 @@ def revoke_grant(grant: Id, asked: Why, actor: CurrentActor, office: TheOffice) 
 
 
 @router.get("/requests")
-def find_requests(
-    actor: CurrentActor, office: TheOffice, part: Cursor
-) -> Listed[RequestAnswer]:
+def find_requests(actor: CurrentActor, office: TheOffice, part: Cursor) -> Listed[RequestAnswer]:
     """Returns the requests that the caller may see."""
     found = office.grants.requests(actor)
     return listed(found, part, RequestAnswer.model_validate, lambda one: one.id)

@@ -7,9 +7,9 @@ done. A request whose end was not seen (a crash in between) is never carried out
 is told to look. Answers are kept for a day. They are answers of this API: no patient is in them.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -45,7 +45,7 @@ def _named(
 class OnceRoute(APIRoute):
     """A route whose effect happens once a key."""
 
-    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Returns the handler, with the memory of its answers around it."""
         handle = super().get_route_handler()
 
@@ -83,9 +83,7 @@ def _begin(request: Request, body: bytes) -> Response | None:
     asked = digest("api/request", request.method, request.url.path, body)
     with desk.database.transaction() as connection:
         connection.execute(delete(ANSWERS).where(ANSWERS.c.at <= seconds(now - KEPT)))
-        row = connection.execute(
-            select(ANSWERS).where(request.state.once)
-        ).one_or_none()
+        row = connection.execute(select(ANSWERS).where(request.state.once)).one_or_none()
         if row is None:
             values = {"actor": actor, "key_digest": _key(key), "request_digest": asked}
             connection.execute(insert(ANSWERS).values(**values, at=seconds(now)))
