@@ -11,6 +11,7 @@ from consilium.governance.association import OfficeKind
 from consilium.governance.audit_log import Finding
 from consilium.governance.contract import Conditions, Contract, Purpose
 from consilium.governance.grants import ReleaseKind
+from consilium.governance.hosting import Cycle, Limits
 from consilium.governance.policy import Policy
 from consilium.governance.projects import State, Turn
 
@@ -396,3 +397,17 @@ class Price:
     cap: float
     delta: float
     fits: bool
+
+
+# -- Hosted training ------------------------------------------------------------------
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hosted:
+    """A hosted process, its project's id, its limits and where it stands."""
+
+    id: str
+    project: str
+    limits: Limits
+    cycle: Cycle
