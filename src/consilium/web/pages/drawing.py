@@ -130,7 +130,7 @@ def _grid(panel: _Panel, *, places: int) -> list[Markup]:
     for mark in round_marks(*panel.y):
         (x, y), (end, _) = panel.at(panel.x[0], mark), panel.at(panel.x[1], mark)
         drawn.append(_line([(x, y), (end, y)], "grid"))
-        drawn.append(_text(x - 7, y + 4, f"{mark:.{places}f}", name="mark", anchor="end"))
+        drawn.append(_text(x - 7, y + 4, f"{mark:.{places}f}", name="tick", anchor="end"))
     return drawn
 
 
@@ -183,7 +183,7 @@ def _month_marks(panel: _Panel) -> list[Markup]:
     every = next(step for step in (1, 2, 3, 6, 12, 24, 60, 120) if (high - low) / step <= 6)
     base = panel.height - panel.bottom + 18
     return [
-        _text(panel.at(number, 0)[0], base, _month_name(number), name="mark", anchor="middle")
+        _text(panel.at(number, 0)[0], base, _month_name(number), name="tick", anchor="middle")
         for number in range(low, high + 1)
         if (number - low) % every == 0
     ]
@@ -220,7 +220,7 @@ def draw_live(view: LiveView, *, wide: bool) -> Markup:
     spots = [panel.at(spot.epsilon, spot.quality) for spot in view.spots]
     if not spots:
         middle = panel.at(sum(panel.x) / 2, sum(panel.y) / 2)
-        drawn.append(_text(*middle, "no look has been taken yet", name="mark", anchor="middle"))
+        drawn.append(_text(*middle, "no look has been taken yet", name="tick", anchor="middle"))
     drawn += [_line(spots, "main"), *_dots(spots, "main")]
     words = f"{view.measure} by epsilon spent; the table below holds the numbers"
     return _svg(panel, "wide" if wide else "slim", words, drawn)
@@ -245,11 +245,11 @@ def _live_panel(view: LiveView, *, wide: bool) -> _Panel:
 def _epsilon_marks(panel: _Panel) -> list[Markup]:
     base = panel.height - panel.bottom + 18
     marks = [
-        _text(panel.at(mark, 0)[0], base, f"{mark:g}", name="mark", anchor="middle")
+        _text(panel.at(mark, 0)[0], base, f"{mark:g}", name="tick", anchor="middle")
         for mark in round_marks(*panel.x)
     ]
     middle = panel.at(sum(panel.x) / 2, 0)[0]
-    return [*marks, _text(middle, base + 20, "epsilon spent", name="mark", anchor="middle")]
+    return [*marks, _text(middle, base + 20, "epsilon spent", name="tick", anchor="middle")]
 
 
 def _labels(panel: _Panel, view: LiveView) -> list[Markup]:
