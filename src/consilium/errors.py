@@ -12,7 +12,9 @@
     │   ├── BudgetExceeded     the charge does not fit what is left
     │   └── UnsupportedEvent   the accountant has no theorem for this event
     ├── AccessDenied           what a refused caller sees
+    ├── Conflict               it is not as the caller last saw it; nothing changed
     ├── DataError              data that cannot be used as they are
+    │   └── NotFound           there is no such thing here
     └── ConfigError            a project file or an option that cannot be used as it is
 
 Programming mistakes stay `ValueError` and `TypeError`. A message says what was found, what
@@ -81,8 +83,16 @@ class AccessDenied(ConsiliumError):
     """The caller may not do this; the message gives the reason and nothing else."""
 
 
+class Conflict(ConsiliumError):
+    """It is not as the caller last saw it, or not in a state that allows this; nothing changed."""
+
+
 class DataError(ConsiliumError):
     """Data that cannot be used as they are."""
+
+
+class NotFound(DataError):
+    """There is no such thing here, or none that this caller may know of."""
 
 
 class ConfigError(ConsiliumError):
