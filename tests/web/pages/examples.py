@@ -349,8 +349,7 @@ DATASETS: Final = DatasetsView(
         DatasetLine(
             id="01JD",
             name="CXR-2024",
-            patients=12_412,
-            records=18_930,
+            size="12,412 patients",
             unit="patient",
             delta=1e-6,
             used=1.9166,
@@ -361,8 +360,7 @@ DATASETS: Final = DatasetsView(
         DatasetLine(
             id="01JE",
             name="Hippocampus MR",
-            patients=130,
-            records=195,
+            size="130 patients",
             unit="patient",
             delta=1e-4,
             used=0.0,
@@ -453,12 +451,10 @@ CATALOGUE: Final = CatalogueView(
             name=f"CXR of {site}",
             href="/catalogue/x",
             description="Chest X-rays of children, two classes, as 64 x 64 images.",
-            size="1,000 to 10,000",
-            unit="patient",
+            size="fewer than 10,000 patients",
             task="classification",
             tags=("x-ray", "children"),
             free=free,
-            decides_in="about 2 days",
         )
         for site, free in (("Hospital A", "high"), ("Hospital B", "medium"), ("Hospital C", "low"))
     ),
@@ -498,15 +494,9 @@ BUILDER: Final = BuilderView(
             Field(name="epsilon", label="Target epsilon", kind=Kind.NUMBER, value="1.9"),
         ),
     ),
-    prices=(
-        SitePrice(site="Hospital A", price=PRICE, exact=True),
-        SitePrice(
-            site="Hospital B",
-            price=replace(PRICE, dataset="CXR of B", after=8.4, before=7.6),
-            exact=True,
-            hint="It would fit with 12 rounds instead of 30.",
-        ),
-        SitePrice(site="Hospital C", price=PRICE, exact=False),
+    prices=tuple(
+        SitePrice(site=site, dataset="CXR", epsilon=1.95, delta=1e-6, unit="patient")
+        for site in ("Hospital A", "Hospital B", "Hospital C")
     ),
     total=(Fact("Rounds", "30"), Fact("Sites", "3")),
     problem=None,
@@ -599,7 +589,6 @@ MODELS: Final = ModelsView(
             name="Pneumonia X-ray CNN",
             version="3",
             created=NOW,
-            quality="AUC .937",
             epsilon=1.8976,
             delta=1e-6,
             tags=(Tag("downloaded", Tone.GOOD), Tag("asked, encrypted", Tone.INFORM)),
@@ -618,6 +607,7 @@ MODEL: Final = ModelView(
     ),
     quality=(Fact("Test AUC", ".937", "95 % CI .916 to .955"),),
     statement=STATEMENT,
+    promise=(Fact("Epsilon", "1.95"), Fact("Delta", "0.000001")),
     meaning=words.meaning(1.95, 1e-6, "patient"),
     permissions=(Fact("Download", "yes"), Fact("Remote inference", "encrypted only")),
     downloads=(Link("Weights, safetensors", "/models/m1/weights"),),
@@ -645,7 +635,6 @@ PEOPLE: Final = PeopleView(
             email="anna@hospital-a.example",
             roles=("Owner",),
             groups=(),
-            last_seen=NOW,
             state=Tag("active", Tone.GOOD),
         ),
         PersonLine(
@@ -654,8 +643,7 @@ PEOPLE: Final = PeopleView(
             email="b.okafor@imperial.example",
             roles=("User",),
             groups=("Paediatrics",),
-            last_seen=None,
-            state=Tag("invited", Tone.WAIT),
+            state=Tag("closed", Tone.WAIT),
         ),
     ),
 )
@@ -687,9 +675,9 @@ ROLES: Final = RolesView(
     cli="consilium role list",
     permissions=("Decide on projects", "See the log", "Manage people"),
     roles=(
-        RoleLine("User", 4, (False, False, False), False),
-        RoleLine("Compliance Officer", 1, (True, True, False), False),
-        RoleLine("Owner", 1, (True, True, True), False),
+        RoleLine(name="User", allows=(False, False, False), custom=False),
+        RoleLine(name="Compliance Officer", allows=(True, True, False), custom=False),
+        RoleLine(name="Owner", allows=(True, True, True), custom=False),
     ),
     actions=(Link("New role", "/roles/new"),),
 )
@@ -704,7 +692,7 @@ SITE: Final = SiteLine(
     state=Tag("asks", Tone.WAIT),
     fingerprint=WORDS,
     since=NOW,
-    seen=NOW,
+    reason="We would like to train together.",
     actions=(Link("Accept", "/sites/s1/accept"), Link("Refuse", "/sites/s1/refuse")),
 )
 SITES: Final = SitesView(

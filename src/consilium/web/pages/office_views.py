@@ -18,7 +18,6 @@ class PersonLine:
     email: str
     roles: tuple[str, ...]
     groups: tuple[str, ...]
-    last_seen: datetime | None
     state: Tag
 
 
@@ -49,12 +48,11 @@ class PersonView:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RoleLine:
-    """A role and what it allows, a yes or no for each permission."""
+    """A role and what it allows: yes or no for each permission."""
 
     name: str
-    people: int
     allows: tuple[bool, ...]
     custom: bool
 
@@ -102,7 +100,7 @@ class SiteLine:
     state: Tag
     fingerprint: tuple[str, ...]
     since: datetime
-    seen: datetime | None
+    reason: str
     actions: tuple[Link, ...]
 
 

@@ -7,7 +7,6 @@ from typing import final
 
 from consilium.federation.statement import Statement
 from consilium.web.pages.parts import Fact, Form, Link, Notice, Tag
-from consilium.web.pages.views import Price
 
 # -- Catalogue ------------------------------------------------------------------------
 
@@ -18,9 +17,8 @@ class Card:
     """A dataset of some site, as somebody without a grant may see it.
 
     Attributes:
-        size: A bucket of patients, "1,000 to 10,000": the number itself is the owner's business.
-        free: "low", "medium" or "high".
-        decides_in: How long a decision took there, in words; empty if none was taken.
+        size: A bucket, "fewer than 10,000 patients": the number is the owner's business.
+        free: "low", "medium" or "high"; empty where it is not known here.
     """
 
     site: str
@@ -29,11 +27,9 @@ class Card:
     href: str
     description: str
     size: str
-    unit: str
     task: str
     tags: tuple[str, ...]
     free: str
-    decides_in: str = ""
 
 
 @final
@@ -90,16 +86,13 @@ class ProjectsView:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SitePrice:
-    """The price at one site; None where its budget is the owner's business.
-
-    Attributes:
-        hint: The cheapest change that would fit; empty if it fits.
-    """
+    """What one run costs at one site; what is left there is the owner's business."""
 
     site: str
-    price: Price
-    exact: bool
-    hint: str = ""
+    dataset: str
+    epsilon: float
+    delta: float
+    unit: str
 
 
 @final
@@ -170,7 +163,7 @@ class LiveView:
     rounds: int
     epsilon: float
     granted: float
-    delta: float
+    delta: float | None
     unit: str
     view: str  # of the epsilon: "curious participant"
     left: str  # of time, in words
@@ -194,10 +187,10 @@ class RunLine:
     project: str
     state: Tag
     started: datetime
-    round: int
+    round: int | None  # this and the epsilon: None where nothing of it is known here
     rounds: int
-    epsilon: float
-    delta: float
+    epsilon: float | None
+    delta: float | None
 
 
 @final
@@ -222,7 +215,6 @@ class ModelLine:
     name: str
     version: str
     created: datetime
-    quality: str
     epsilon: float | None
     delta: float | None
     tags: tuple[Tag, ...]
@@ -250,6 +242,7 @@ class ModelView:
     lineage: tuple[Fact, ...]
     quality: tuple[Fact, ...]
     statement: Statement | None
+    promise: tuple[Fact, ...]
     meaning: str
     permissions: tuple[Fact, ...]
     downloads: tuple[Link, ...]

@@ -220,7 +220,7 @@ class Decided:
     name: str
     state: Tag
     by: str
-    when: datetime
+    when: datetime | None
     reason: str = ""
 
 
@@ -313,14 +313,13 @@ class DatasetLine:
 
     id: str
     name: str
-    patients: int
-    records: int
+    size: str
     unit: str
-    delta: float
-    used: float
-    cap: float
     state: Tag
     tags: tuple[str, ...]
+    used: float | None  # these three: None where the reader has no grant to see them
+    cap: float | None
+    delta: float | None
 
 
 @final
