@@ -10,7 +10,7 @@ the claim is made together with the sampling, the clipping and the noise that ma
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from typing import Final, Literal, TypeAlias
 
@@ -122,6 +122,27 @@ def _rdp_epsilon(event: DpEvent, delta: float) -> float:
     allowance = _SERIES_ERROR * sum(count for _, _, count in leaves)
     rdp = [max(float(value), 0.0) + allowance for value in accountant.rdp]
     return float(compute_epsilon(accountant.orders.tolist(), rdp, delta)[0])
+
+
+def renyi_divergences(event: DpEvent, orders: Sequence[int]) -> list[float]:
+    """Returns at least the Renyi divergence of `event` at each order, either way round.
+
+    Args:
+        event: What was done to the data, once.
+        orders: Integers above 1, whose series are finite sums.
+
+    Guarantees:
+        Never below the true divergence; infinite where there is no finite bound.
+
+    Raises:
+        UnsupportedEvent: The accountant has no theorem for `event`.
+    """
+    leaves = list(_gaussians(event, 1))
+    if any(noise < 1 / LARGEST for _, noise, _ in leaves):
+        return [math.inf for _ in orders]
+    accountant = _compose(RdpAccountant(list(orders)), event)
+    allowance = _SERIES_ERROR * (1 + sum(count for _, _, count in leaves))
+    return [max(float(value), 0.0) * (1 + _SERIES_ERROR) + allowance for value in accountant.rdp]
 
 
 def _compose(accountant: PrivacyAccountant, event: DpEvent) -> PrivacyAccountant:

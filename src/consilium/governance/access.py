@@ -37,7 +37,7 @@ class Actor:
         office: Where it is known.
         kind: Person, office or service.
         roles: Names of its roles.
-        groups: Names of its groups.
+        groups: Ids of its groups.
         permissions: Of all its roles.
         key: Ed25519 public key, or None.
         project: The only project that a service may touch.

@@ -195,27 +195,25 @@ def check_head(head: Head, key: bytes) -> None:
 
 
 def follows(before: Head | None, head: Head) -> None:
-    """Refuses a head that contradicts the one before, of the same office.
+    """Refuses a head that contradicts the one before, of the same office; the two overlap.
 
     Raises:
         RemoteProtocolError: The office shows a fork, a shorter log, or leaves a gap.
     """
-    last = 0 if before is None else before.sequence
+    if before is None:
+        return
+    last = before.sequence
     if head.sequence < last:
         raise RemoteProtocolError(
             f"{head.office} shows a log of {head.sequence} entries and signed {last} before; "
             "entries were removed: keep both heads, they prove it"
         )
-    if head.sequence == last:
-        if before is not None and head.links and head.link != before.link:
-            raise RemoteProtocolError(_fork(head.office, last))
-        return
-    if head.first > last + 1:
+    if last and head.first > last:
         raise RemoteProtocolError(
-            f"the head of {head.office} begins at entry {head.first}; expected {last + 1}"
+            f"the head of {head.office} begins at entry {head.first}; expected {last} or before: "
+            "the entry that it signed last must be there again"
         )
-    if before is not None and before.links:
-        _check_overlap(before, head)
+    _check_overlap(before, head)
 
 
 def _check_overlap(before: Head, head: Head) -> None:
