@@ -11,6 +11,7 @@ from consilium.governance.association import OfficeKind
 from consilium.governance.audit_log import Finding
 from consilium.governance.contract import Conditions, Contract, Purpose, Verdict
 from consilium.governance.grants import ReleaseKind
+from consilium.governance.hosting import Cycle, Limits
 from consilium.governance.policy import Policy
 from consilium.governance.projects import State, Turn
 
@@ -289,13 +290,11 @@ class ProjectView:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inbox:
-    """A person's three lists."""
+    """A person's three lists. Requests and proposals of caps have lists of their own."""
 
     needs_you: tuple[ProjectView, ...]
     running: tuple[ProjectView, ...]
     decided: tuple[ProjectView, ...]
-    requests: tuple[Request, ...]
-    raises: tuple[Raise, ...]
 
 
 # -- Log, settings, models ------------------------------------------------------------
@@ -362,3 +361,14 @@ class NewModel:
     run: str
     epsilon: float | None
     delta: float | None
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hosted:
+    """A hosted process: its project, its limits, where it stands."""
+
+    id: str
+    project: str
+    limits: Limits
+    cycle: Cycle
