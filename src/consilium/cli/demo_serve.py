@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`consilium demo --serve`: a coordinator and three hospitals with their pages, on this machine."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, final
+
+import typer
+from fastapi import FastAPI
+
+from consilium.adapters.demo_hospitals import write_hospitals, write_public
+from consilium.adapters.demo_offices import (
+    DATASET,
+    Players,
+    Staffed,
+    associate,
+    found_coordinator,
+    found_hospital,
+    submit,
+)
+from consilium.adapters.hosting import Host, Place, SiteHere, SitesHere
+from consilium.adapters.run_board import Level, RunBoard
+from consilium.data.records import Splits
+from consilium.federation.project import Project
+from consilium.governance.projects import OVER, State
+from consilium.web.app import WebSettings
+from consilium.web.serving import Listening, place_of_office, serving
+
+SITES: Final = ("hospital-a", "hospital-b", "hospital-c")
+_CAP: Final = 8.0  # epsilon of each hospital's dataset
+_STEP: Final = 0.3  # seconds between two looks
+_COURIER_SECONDS: Final = 1.0
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What is to be shown.
+
+    Attributes:
+        folder: Of everything; new.
+        splits: Public data that stand for the hospitals' own.
+        project: What the researcher hands in.
+        seed: Of the division among the hospitals.
+        yes: The first hospital's steward is played too, and the end of training is the end.
+    """
+
+    folder: Path
+    splits: Splits
+    project: Project
+    seed: int
+    yes: bool
+
+
+@final
+class Demonstration:
+    """Four offices, their pages, and what happens without a click."""
+
+    def __init__(self, asked: Asked) -> None:
+        self._asked, self.board = asked, RunBoard()
+        runs = asked.folder / "runs"
+        write_public(asked.splits, asked.folder / "coordinator" / "data" / DATASET)
+        folders = [asked.folder / name / "data" / DATASET for name in SITES]
+        write_hospitals(asked.splits, folders, seed=asked.seed)
+        self.coordinator = found_coordinator(asked.folder / "coordinator")
+        self.hospitals = [
+            found_hospital(asked.folder / name, name, SITES, _CAP) for name in SITES
+        ]
+        engine = SitesHere([SiteHere(one.folder, one.office) for one in self.hospitals])
+        place = Place(
+            runs=runs, data=asked.folder / "coordinator" / "data", references=self.references
+        )
+        self.host = Host(self.coordinator.office, self.board, engine, place)
+        played = self.hospitals if asked.yes else self.hospitals[1:]
+        self._players = Players(played, self.coordinator)
+        self._levels: tuple[Level, ...] = ()
+        self.project = ""
+
+    def references(self) -> tuple[Level, ...]:
+        """Returns what other arms reached on the same public data."""
+        return self._levels
+
+    def compare(self, levels: tuple[Level, ...]) -> None:
+        """Shows other arms beside the run from now on."""
+        self._levels = levels
+
+    @contextmanager
+    def open(self) -> Iterator[dict[str, str]]:
+        """Serves all pages; gives a one-time link for each role."""
+        with ExitStack() as stack:
+            at = self._serve(stack, self.coordinator, None)
+            for hospital in self.hospitals:
+                associate(hospital, self.coordinator, at)
+            addresses = [
+                self._serve(stack, hospital, _COURIER_SECONDS) for hospital in self.hospitals
+            ]
+            self._await_cards()
+            toml = self._asked.project.resolved()
+            self.project = submit(self.coordinator, toml, SITES)
+            first = self.hospitals[0]
+            yield {
+                "Data steward, hospital A": _link(addresses[0], first, first.worker.id),
+                "Researcher": _link(at, self.coordinator, self.coordinator.worker.id),
+                "Administrator, hospital A": _link(addresses[0], first, first.owner.id),
+                "Administrator, coordinator": _link(
+                    at, self.coordinator, self.coordinator.owner.id
+                ),
+            }
+
+    def step(self) -> State:
+        """Does what waits for the people who are played; returns how the project stands."""
+        self._players.act()
+        self.host.look()
+        projects = self.coordinator.office.projects
+        return projects.get(self.coordinator.worker, self.project).state
+
+    def _serve(self, stack: ExitStack, staffed: Staffed, courier: float | None) -> str:
+        place = place_of_office(staffed.office, Listening(), 0)
+        settings = WebSettings(place=place, courier_seconds=courier)
+        app: FastAPI = stack.enter_context(serving(staffed.office, settings))
+        app.state.runs = self.board
+        origin: str = app.state.place.origins[0]
+        return origin
+
+    def _await_cards(self) -> None:
+        """Waits until every hospital's card has come to the coordinator."""
+        while len(self.coordinator.office.datasets.search(self.coordinator.worker)) < len(SITES):
+            time.sleep(_STEP)
+
+
+def show(asked: Asked) -> None:
+    """Serves until Ctrl-C, or with `yes` until the model is trained.
+
+    Raises:
+        ConsiliumError: The data cannot be used.
+    """
+    demonstration = Demonstration(asked)
+    with demonstration.open() as links:
+        typer.echo("Four offices are open. Each link lets one person in, once:")
+        for role, link in links.items():
+            typer.echo(f"  {role + ':':28} {link}")
+        typer.echo("First click: the steward's inbox holds a project. Ctrl-C ends everything.")
+        stop = threading.Event()
+        try:
+            while not stop.wait(_STEP):
+                if demonstration.step() in OVER and asked.yes:
+                    break
+        except KeyboardInterrupt:
+            typer.echo("stopped; everything is in " + str(asked.folder))
+        demonstration.host.wait(10.0)
+
+
+def _link(origin: str, staffed: Staffed, person: str) -> str:
+    actor = staffed.owner if staffed.owner.id == person else staffed.worker
+    return f"{origin}/links/{staffed.entry(actor)}"
