@@ -77,6 +77,7 @@ class Step:
     slack: float = 0.0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "slack", float(self.slack))
         if not 0 <= self.slack < math.inf:
             raise PrivacyError(f"{self.slack=}; expected a finite number, 0 or more")
 
@@ -129,10 +130,12 @@ class Cap:
     delta: float
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "epsilon", float(self.epsilon))  # one spelling of 8 and 8.0
+        object.__setattr__(self, "delta", float(self.delta))
         if not 0 < self.epsilon <= LARGEST_CAP or not 1e-12 <= self.delta < 1:
             raise ConfigError(
-                f"a cap of epsilon {self.epsilon:g} at delta {self.delta:g}; expected epsilon above "
-                f"0 and at most {LARGEST_CAP:g}, delta from 1e-12 to below 1: choose another"
+                f"a cap of epsilon {self.epsilon:g} at delta {self.delta:g}; expected epsilon "
+                f"above 0 and at most {LARGEST_CAP:g}, delta from 1e-12 to below 1: choose another"
             )
         if self.units(self.place()) <= 0:
             raise ConfigError(

@@ -219,16 +219,27 @@ class SignerRole(StrEnum):
     STEWARD = "steward"
 
 
+class Verdict(StrEnum):
+    """What somebody says of a contract."""
+
+    APPROVE = "approve"  # a researcher: this is what I ask for
+    ASK = "ask"
+    REFUSE = "refuse"
+    REVOKE = "revoke"
+
+
 @final
 class Signature(_Part, frozen=True, kw_only=True):
-    """A yes to a contract; binary values are hexadecimal.
+    """A word on a contract, signed; binary values are hexadecimal.
 
     Attributes:
         role: As what.
-        office: Of the signer; for a steward, the site that says yes.
+        office: Of the signer; for a steward, the site that speaks.
         person: Who decided, for people.
-        key: Ed25519 public key: the researcher's own, or the office's.
-        conditions: Of the yes.
+        key: Ed25519 public key of the office, or the researcher's own.
+        verdict: What is said.
+        words: The question, the answer or the reason.
+        conditions: Of a yes.
         time: UTC.
         signature: Of all of this and the digest.
     """
@@ -236,7 +247,9 @@ class Signature(_Part, frozen=True, kw_only=True):
     role: SignerRole
     office: _Text
     person: _Text
-    key: str
+    key: str = ""
+    verdict: Verdict = Verdict.APPROVE
+    words: Annotated[str, msgspec.Meta(max_length=4_000)] = ""
     conditions: Conditions = Conditions()
     time: datetime
     signature: str = ""

@@ -140,20 +140,26 @@ def _event(line: Line) -> DpEvent:
 
 
 def _check(line: Line, deepest: int) -> None:
-    if deepest == 0:
-        raise DataError(f"events within events; expected at most {_DEEPEST} deep: flatten them")
-    match line:
-        case Gaussian(noise) | Laplace(noise):
-            fits, inner = 0 < noise < math.inf, ()
-        case Concentrated(rho, xi):
-            fits, inner = 0 <= rho < math.inf and 0 <= xi < math.inf, ()
-        case Sampled(probability, event):
-            fits, inner = 0 < probability < 1, (event,)
-        case Repeated(event, count):
-            fits, inner = 1 <= count < 2**31, (event,)
-        case Together(events):
-            fits, inner = len(events) > 0, events
-    if not fits:
-        raise DataError(f"{line} has a number out of its range; expected a priced event")
+    fits, inner = _range(line)
+    if not fits or deepest == 0:
+        raise DataError(
+            f"{line} has a number out of its range, or is more than {_DEEPEST} deep; expected an "
+            "event that can be priced"
+        )
     for one in inner:
         _check(one, deepest - 1)
+
+
+def _range(line: Line) -> tuple[bool, tuple[Line, ...]]:
+    """Returns whether the numbers of `line` are within their ranges, and what is inside it."""
+    match line:
+        case Gaussian(noise) | Laplace(noise):
+            return 0 < noise < math.inf, ()
+        case Concentrated(rho, xi):
+            return 0 <= rho < math.inf and 0 <= xi < math.inf, ()
+        case Sampled(probability, event):
+            return 0 < probability < 1, (event,)
+        case Repeated(event, count):
+            return 1 <= count < 2**31, (event,)
+        case Together(events):
+            return len(events) > 0, events

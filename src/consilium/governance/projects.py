@@ -83,6 +83,7 @@ TRANSITIONS: Final[Mapping[State, Mapping[Event, State]]] = {
     },
     S.APPROVED: {
         E.EDIT: S.DRAFT,
+        E.ASK: S.NEEDS_CHANGES,  # another office asks, or refuses
         E.ALL_APPROVED: S.READY,
         E.APPROVAL_VOID: S.SUBMITTED,
         E.REVOKE: S.REVOKED,

@@ -9,7 +9,7 @@ from typing import Final, final
 
 from consilium.governance.association import OfficeKind
 from consilium.governance.audit_log import Finding
-from consilium.governance.contract import Conditions, Contract, Purpose
+from consilium.governance.contract import Conditions, Contract, Purpose, Verdict
 from consilium.governance.grants import ReleaseKind
 from consilium.governance.hosting import Cycle, Limits
 from consilium.governance.policy import Policy
@@ -178,14 +178,6 @@ class ProjectDraft:
     days: int = 90
     max_runs: int = 1
     people: tuple[str, ...] = ()
-
-
-class Verdict(StrEnum):
-    """Of one reviewer."""
-
-    APPROVE = "approve"
-    ASK = "ask"
-    REFUSE = "refuse"
 
 
 @final
@@ -371,32 +363,6 @@ class NewModel:
     run: str
     epsilon: float | None
     delta: float | None
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Price:
-    """What one run of a project would cost a dataset of this office, at `delta`.
-
-    Attributes:
-        dataset: Id.
-        name: Of the dataset.
-        alone: Epsilon of the run by itself, by the ledger's accountant.
-        before: Epsilon of everything committed and reserved so far.
-        after: The same with this run; it composes, it is not a sum.
-        cap: Epsilon.
-        delta: Of all four.
-        fits: Whether `after` is within `cap`.
-    """
-
-    dataset: str
-    name: str
-    alone: float
-    before: float
-    after: float
-    cap: float
-    delta: float
-    fits: bool
 
 
 # -- Hosted training ------------------------------------------------------------------

@@ -68,6 +68,7 @@ MEMBER: Final = Table(  # which patients a dataset has
     METADATA,
     Column("dataset", ForeignKey(DATASET.c.id), primary_key=True),
     Column("patient", ForeignKey(PATIENT.c.id), primary_key=True, index=True),
+    Column("entry", Integer, nullable=False),  # that added it
 )
 
 RESERVATION: Final = Table(
@@ -77,8 +78,9 @@ RESERVATION: Final = Table(
     Column("dataset", ForeignKey(DATASET.c.id), nullable=False, index=True),
     Column("key", Text, nullable=False, unique=True),
     Column("project", Text, nullable=False, index=True),
-    Column("event", LargeBinary, nullable=False),  # one step, canonical
-    Column("curve", LargeBinary, nullable=False),  # its cost at every order
+    Column("run", Text, nullable=False, index=True),
+    Column("event", LargeBinary, nullable=False),  # of one step, canonical
+    Column("slack", Double, nullable=False),
     Column("steps", Integer, nullable=False),
     Column("committed", Integer, nullable=False),
     Column("last_round", Integer, nullable=False),

@@ -108,7 +108,6 @@ class RevisionRow:
         contract: Canonical form.
         digest: Of the contract.
         agreement: `Project.terms(arm)` of the federation: what a run names.
-        signature: The researcher's.
         time: UTC.
     """
 
@@ -117,7 +116,6 @@ class RevisionRow:
     contract: bytes
     digest: bytes
     agreement: bytes
-    signature: Signature
     time: datetime
 
 
@@ -141,13 +139,10 @@ class ReviewRow:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionRow:
-    """What a site said, with its signature; `terms` is the site digest that it signed."""
+    """What an office said of a project; `terms` is the digest that it signed."""
 
     project: str
-    site: str
     terms: bytes
-    verdict: str
-    words: str
     signature: Signature
 
 

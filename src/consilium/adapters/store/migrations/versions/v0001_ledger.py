@@ -59,8 +59,9 @@ def upgrade() -> None:
         sa.Column("dataset", sa.Integer(), nullable=False),
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("project", sa.Text(), nullable=False),
+        sa.Column("run", sa.Text(), nullable=False),
         sa.Column("event", sa.LargeBinary(), nullable=False),
-        sa.Column("curve", sa.LargeBinary(), nullable=False),
+        sa.Column("slack", sa.Double(), nullable=False),
         sa.Column("steps", sa.Integer(), nullable=False),
         sa.Column("committed", sa.Integer(), nullable=False),
         sa.Column("last_round", sa.Integer(), nullable=False),
@@ -81,6 +82,7 @@ def upgrade() -> None:
     op.create_index(
         op.f("ix_ledger_reservation_project"), "ledger_reservation", ["project"], unique=False
     )
+    op.create_index(op.f("ix_ledger_reservation_run"), "ledger_reservation", ["run"], unique=False)
     op.create_table(
         "ledger_entry",
         sa.Column("sequence", sa.Integer(), autoincrement=False, nullable=False),
@@ -110,6 +112,7 @@ def upgrade() -> None:
         "ledger_member",
         sa.Column("dataset", sa.Integer(), nullable=False),
         sa.Column("patient", sa.Integer(), nullable=False),
+        sa.Column("entry", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(
             ["dataset"], ["ledger_dataset.id"], name=op.f("fk_ledger_member_dataset_ledger_dataset")
         ),
