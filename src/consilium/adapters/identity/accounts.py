@@ -79,9 +79,7 @@ class Accounts:
         """Returns the word of a link for somebody new, shown once."""
         word = new_word(self._randomness)
         expires = self._clock() + links.INVITATION_LASTS
-        kept = self._office.people.invite(
-            actor, whom, word_digest(links.INVITATION, word), expires
-        )
+        kept = self._office.people.invite(actor, whom, word_digest(links.INVITATION, word), expires)
         return word, kept
 
     def reset(self, actor: Actor, person: str) -> tuple[str, Invitation]:

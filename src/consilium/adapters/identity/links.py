@@ -23,9 +23,7 @@ RESET_LASTS: Final = timedelta(hours=2)
 FIRST_LASTS: Final = timedelta(hours=24)
 
 
-def make_link(
-    connection: Connection, person: str, *, now: datetime, randomness: Randomness
-) -> str:
+def make_link(connection: Connection, person: str, *, now: datetime, randomness: Randomness) -> str:
     """Returns the word of a new link; an older one of the same person ends."""
     end_links_of(connection, person)
     word = new_word(randomness)

@@ -70,9 +70,7 @@ def make_client(directory: Directory) -> "OAuth":
 def bound_person(connection: Connection, issuer: str, subject: str) -> str | None:
     """Returns the id of the person whom this subject was bound to, or None."""
     return connection.execute(
-        select(SUBJECTS.c.person).where(
-            SUBJECTS.c.issuer == issuer, SUBJECTS.c.subject == subject
-        )
+        select(SUBJECTS.c.person).where(SUBJECTS.c.issuer == issuer, SUBJECTS.c.subject == subject)
     ).scalar_one_or_none()
 
 

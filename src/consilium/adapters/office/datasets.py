@@ -107,14 +107,14 @@ class Datasets:
         self._ledger.set_cap(turn.connection, card.name, cap, people)
         self._ledger.enrol(turn.connection, card.name, _pseudonyms(folder, card.unit))
         step = Step(event=encode_event(LaplaceDpEvent(noise_multiplier=1 / COUNT_EPSILON)))
-        paid = Request(
-            dataset=card.name, key=f"count of {card.id}", project="catalogue", step=step
-        )
+        paid = Request(dataset=card.name, key=f"count of {card.id}", project="catalogue", step=step)
         self._ledger.spend(turn.connection, paid)
 
     # -- Reading ----------------------------------------------------------------------
 
-    def search(self, actor: Actor, words: str = "", tags: Sequence[str] = ()) -> tuple[Dataset, ...]:
+    def search(
+        self, actor: Actor, words: str = "", tags: Sequence[str] = ()
+    ) -> tuple[Dataset, ...]:
         """Returns the cards, of this and of associated offices, that match."""
         with self._desk.looking(actor) as turn:
             cards = [row.card for row in DATASETS.where(turn.connection)]
@@ -213,9 +213,7 @@ class Datasets:
             self._cap(turn, row.card.name, epsilon, [turn.actor.id])
             turn.note({"epsilon": epsilon})
 
-    def propose(
-        self, actor: Actor, dataset: str, epsilon: float | None, reason: str
-    ) -> Raise:
+    def propose(self, actor: Actor, dataset: str, epsilon: float | None, reason: str) -> Raise:
         """Proposes a higher cap; with None, to unfreeze.
 
         Raises:
@@ -338,5 +336,3 @@ class Datasets:
         other = standing_of(turn, claimed, self._desk.name)
         if not other:
             raise Conflict("who proposed it may no longer; expected a new proposal")
-
-

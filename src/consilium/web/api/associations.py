@@ -103,9 +103,7 @@ def answer_association(
     association: Id, asked: AnswerAsked, actor: CurrentActor, office: TheOffice
 ) -> MessageAnswer:
     """Accepts, if the six words are those of its key, or refuses; returns the signed answer."""
-    message = office.associations.answer(
-        actor, association, accept=asked.accept, words=asked.words
-    )
+    message = office.associations.answer(actor, association, accept=asked.accept, words=asked.words)
     return MessageAnswer(message=message)
 
 

@@ -128,9 +128,7 @@ def give_grant(
 
 
 @router.get("/grants/mine")
-def find_own_grants(
-    actor: CurrentActor, office: TheOffice, part: Cursor
-) -> Listed[GrantAnswer]:
+def find_own_grants(actor: CurrentActor, office: TheOffice, part: Cursor) -> Listed[GrantAnswer]:
     """Returns the caller's grants, alone and in groups."""
     found = office.grants.own(actor)
     return listed(found, part, GrantAnswer.model_validate, lambda one: one.id)
@@ -146,9 +144,7 @@ def revoke_grant(grant: Id, asked: Why, actor: CurrentActor, office: TheOffice) 
 
 
 @router.get("/requests")
-def find_requests(
-    actor: CurrentActor, office: TheOffice, part: Cursor
-) -> Listed[RequestAnswer]:
+def find_requests(actor: CurrentActor, office: TheOffice, part: Cursor) -> Listed[RequestAnswer]:
     """Returns the requests that the caller may see."""
     found = office.grants.requests(actor)
     return listed(found, part, RequestAnswer.model_validate, lambda one: one.id)

@@ -135,9 +135,7 @@ def withdraw_model(
 
 
 @router.get("/models/{name}/{version}/file", response_class=Response, responses=FILE)
-def download_model(
-    name: Id, version: Version, actor: CurrentActor, office: TheOffice
-) -> Response:
+def download_model(name: Id, version: Version, actor: CurrentActor, office: TheOffice) -> Response:
     """Returns the weights (safetensors), if the version may be downloaded."""
     model = office.models.use(actor, name, version, Use.DOWNLOAD)
     return file_answer(office.models.read(model), f"{model.name}-{model.version}.safetensors")

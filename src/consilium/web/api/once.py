@@ -83,9 +83,7 @@ def _begin(request: Request, body: bytes) -> Response | None:
     asked = digest("api/request", request.method, request.url.path, body)
     with desk.database.transaction() as connection:
         connection.execute(delete(ANSWERS).where(ANSWERS.c.at <= seconds(now - KEPT)))
-        row = connection.execute(
-            select(ANSWERS).where(request.state.once)
-        ).one_or_none()
+        row = connection.execute(select(ANSWERS).where(request.state.once)).one_or_none()
         if row is None:
             values = {"actor": actor, "key_digest": _key(key), "request_digest": asked}
             connection.execute(insert(ANSWERS).values(**values, at=seconds(now)))

@@ -126,9 +126,7 @@ class DecisionAnswer(Answer):
 
 
 @router.get("/processes")
-def find_processes(
-    actor: CurrentActor, office: TheOffice, part: Cursor
-) -> Listed[ProcessAnswer]:
+def find_processes(actor: CurrentActor, office: TheOffice, part: Cursor) -> Listed[ProcessAnswer]:
     """Returns every hosted process."""
     found = office.processes.hosted(actor)
     return listed(found, part, ProcessAnswer.model_validate, lambda one: one.id)

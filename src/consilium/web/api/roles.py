@@ -79,9 +79,7 @@ def make_role(
 
 
 @router.get("/roles/{name}")
-def get_role(
-    name: Line, actor: CurrentActor, office: TheOffice, response: Response
-) -> RoleAnswer:
+def get_role(name: Line, actor: CurrentActor, office: TheOffice, response: Response) -> RoleAnswer:
     """Returns one role."""
     return tagged(response, _role(actor, office, name))
 
@@ -136,9 +134,7 @@ def make_group(
 
 
 @router.get("/groups/{group}")
-def get_group(
-    group: Id, actor: CurrentActor, office: TheOffice, response: Response
-) -> GroupAnswer:
+def get_group(group: Id, actor: CurrentActor, office: TheOffice, response: Response) -> GroupAnswer:
     """Returns one group."""
     return tagged(response, _group(actor, office, group))
 

@@ -30,7 +30,9 @@ Blob: TypeAlias = Annotated[
     PlainSerializer(str),
 ]
 Id: TypeAlias = Annotated[str, Field(pattern=r"^[0-9A-Za-z._-]{1,64}$")]
-Line: TypeAlias = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Line: TypeAlias = Annotated[
+    str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")
+]
 Prose: TypeAlias = Annotated[str, Field(max_length=4000, pattern=r"^[^\x00]*$")]
 Reason: TypeAlias = Annotated[str, Field(min_length=1, max_length=4000, pattern=r"^[^\x00]+$")]
 Epsilon: TypeAlias = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]

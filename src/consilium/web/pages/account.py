@@ -156,9 +156,7 @@ def _link_view(word: str, accounts: Accounts) -> ActionView:
 
 
 def _new_password(name: str, label: str, hint: str) -> Field:
-    return Field(
-        name=name, label=label, kind=Kind.SECRET, hint=hint, autocomplete="new-password"
-    )
+    return Field(name=name, label=label, kind=Kind.SECRET, hint=hint, autocomplete="new-password")
 
 
 @router.get("/links/{word}", openapi_extra=ANONYMOUS, response_model=None)

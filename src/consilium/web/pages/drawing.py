@@ -259,16 +259,16 @@ def _labels(panel: _Panel, view: LiveView) -> list[Markup]:
         labels.append(_Label("this run", "main", view.spots[-1].quality))
     tall = panel.height - panel.top - panel.bottom
     (low, high) = panel.y
-    places = spread_apart(
-        [(one.quality - low) / (high - low) for one in labels], _LINE / tall
-    )
+    places = spread_apart([(one.quality - low) / (high - low) for one in labels], _LINE / tall)
     end = panel.width - panel.right
     inside = panel.right <= 100
     return [
         _text(
             end - 2 if inside else end + 10,
             panel.height - panel.bottom - place * tall - (4 if inside else -4),
-            f"{label.words}, reference" if label.name == "reference" and not inside else label.words,
+            f"{label.words}, reference"
+            if label.name == "reference" and not inside
+            else label.words,
             name=label.name,
             anchor="end" if inside else "start",
         )

@@ -93,7 +93,9 @@ def _site_view(one: Association, step: str) -> ActionView:
             title=f"Accept {one.name}",
             cli=f"consilium site accept {one.id}",
             happens=("Its projects and cards can come here; every project is still decided on.",),
-            form=Form(action=f"/sites/{one.id}/accept", submit="Accept", back=back, fields=(words,)),
+            form=Form(
+                action=f"/sites/{one.id}/accept", submit="Accept", back=back, fields=(words,)
+            ),
         )
     if step == "refuse":
         return ActionView(
@@ -188,7 +190,9 @@ def _log_view(
     wanted = LogFilter(action=action or None, outcome=outcome or None)
     entries = office.log.latest(actor, wanted, Page(beyond=before))
     newest = office.log.latest(actor, LogFilter(), Page(most=1))
-    older = f"/log?action={action}&outcome={outcome}&before={entries[-1].sequence}" if entries else ""
+    older = (
+        f"/log?action={action}&outcome={outcome}&before={entries[-1].sequence}" if entries else ""
+    )
     return LogView(
         entries=tuple(reading.log_line(one) for one in entries),
         total=newest[0].sequence if newest else 0,

@@ -205,5 +205,3 @@ class Frame:
 
 def _within(path: str, section: str) -> bool:
     return path == section or path.startswith(f"{section.rstrip('/')}/")
-
-
