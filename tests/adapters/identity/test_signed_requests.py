@@ -28,7 +28,7 @@ REQUEST = Request(
 
 
 def signed(request: Request = REQUEST) -> dict[str, str]:
-    return sign_request(request, IDENTITY, now=NOW, randomness=os.urandom)
+    return sign_request(request, IDENTITY, now=NOW, nonce=os.urandom(16))
 
 
 def test_a_signed_request_names_its_sender() -> None:
@@ -50,7 +50,7 @@ def test_a_changed_request_is_refused(changed: Request) -> None:
 
 
 def test_a_key_put_in_anothers_place_is_refused() -> None:
-    other = sign_request(REQUEST, b"o" * 32, now=NOW, randomness=os.urandom)
+    other = sign_request(REQUEST, b"o" * 32, now=NOW, nonce=os.urandom(16))
     forged = other | {"Consilium-Identity": signed()["Consilium-Identity"]}
 
     with pytest.raises(AccessDenied):
@@ -88,9 +88,7 @@ def test_a_request_is_seen_once(connection: Connection) -> None:
 
 
 def test_a_nonce_is_kept_while_its_time_would_pass(connection: Connection) -> None:
-    early = sign_request(
-        REQUEST, IDENTITY, now=NOW + timedelta(seconds=SKEW), randomness=os.urandom
-    )
+    early = sign_request(REQUEST, IDENTITY, now=NOW + timedelta(seconds=SKEW), nonce=os.urandom(16))
     spend_nonce(connection, check_request(REQUEST, early, now=NOW), now=NOW)
     last = NOW + timedelta(seconds=2 * SKEW)
 
@@ -101,7 +99,7 @@ def test_a_nonce_is_kept_while_its_time_would_pass(connection: Connection) -> No
 def test_old_nonces_are_forgotten(connection: Connection) -> None:
     spend_nonce(connection, check_request(REQUEST, signed(), now=NOW), now=NOW)
     later = NOW + timedelta(hours=1)
-    again = sign_request(REQUEST, IDENTITY, now=later, randomness=os.urandom)
+    again = sign_request(REQUEST, IDENTITY, now=later, nonce=os.urandom(16))
 
     spend_nonce(connection, check_request(REQUEST, again, now=later), now=later)
 

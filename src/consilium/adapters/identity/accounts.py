@@ -12,9 +12,9 @@ and every link of that person in the same transaction; who is revoked is nobody 
 password, an unknown account and a revoked one get the same answer in the same time.
 """
 
-from collections.abc import Callable
+import os
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final, final
 
 from sqlalchemy import Connection, delete, insert, select, update
@@ -24,9 +24,8 @@ from consilium.adapters.identity.one_time import Randomness, new_word, word_dige
 from consilium.adapters.identity.passwords import check_password, hash_password
 from consilium.adapters.office.office import Office
 from consilium.adapters.office.values import Invitation, Invited
-from consilium.adapters.store.database import Database
 from consilium.adapters.store.identity_tables import PASSWORDS, seconds
-from consilium.errors import AccessDenied, Conflict, ConsiliumError
+from consilium.errors import AccessDenied, Conflict
 from consilium.governance.access import Actor
 from consilium.governance.roles import Person
 
@@ -42,8 +41,8 @@ _WRONG: Final = (
 class Founder:
     """Who sets an office up: needed by its first link alone."""
 
-    name: str = ""
-    email: str = ""
+    name: str
+    email: str
 
 
 @final
@@ -53,14 +52,12 @@ class Accounts:
     def __init__(
         self,
         office: Office,
-        database: Database,
         *,
-        clock: Callable[[], datetime],
-        randomness: Randomness,
+        randomness: Randomness = os.urandom,
     ) -> None:
         self._office = office
-        self._database = database
-        self._clock = clock
+        self._database = office.desk.database
+        self._clock = office.desk.clock
         self._randomness = randomness
 
     # -- Links ------------------------------------------------------------------------
@@ -116,23 +113,22 @@ class Accounts:
 
     # -- In and out -------------------------------------------------------------------
 
-    def join(self, word: str, password: str, founder: Founder = Founder()) -> str:  # noqa: B008
+    def join(self, word: str, password: str, founder: Founder | None = None) -> str:
         """Returns the word of a session, after a link has become a password.
 
         Raises:
             AccessDenied: The link is unknown, used or too old.
             ConfigError: The password is too weak; the link stays usable.
         """
-        email = self.invitation(word).email or founder.email
+        email = self.invitation(word).email or ("" if founder is None else founder.email)
         kept = hash_password(password, name=email.partition("@")[0])
 
         def also(connection: Connection, person: Person) -> None:
             self._set_password(connection, person.id, kept)
             tries.forget_tries(connection, person.email, "")
 
-        person = self._office.people.redeem(
-            word_digest(links.INVITATION, word), also, name=founder.name, email=founder.email
-        )
+        named = None if founder is None else (founder.name, founder.email)
+        person = self._office.people.redeem(word_digest(links.INVITATION, word), also, named=named)
         return self._open(person.id)
 
     def sign_in(self, email: str, password: str, address: str) -> str:
@@ -194,7 +190,7 @@ class Accounts:
                 sessions.touch_session(connection, word, now=now)
         try:
             return self._office.people.actor(found.person)
-        except ConsiliumError:
+        except AccessDenied:
             return None
 
     def session(self, word: str) -> sessions.Session | None:

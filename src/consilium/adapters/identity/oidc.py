@@ -17,7 +17,7 @@ from consilium.adapters.store.identity_tables import SUBJECTS
 from consilium.errors import AccessDenied, ConfigError
 
 if TYPE_CHECKING:
-    from authlib.integrations.starlette_client import OAuth
+    from authlib.integrations.starlette_client import OAuth  # type: ignore[import-untyped]  # has no types
 
 NAME: Final = "directory"
 

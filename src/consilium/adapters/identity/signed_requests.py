@@ -27,13 +27,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from sqlalchemy import Connection, delete, insert
 from sqlalchemy.exc import IntegrityError
 
-from consilium.adapters.identity.one_time import Randomness
 from consilium.adapters.store.identity_tables import NONCES, seconds
 from consilium.errors import AccessDenied
 from consilium.wire import digest
 
 SKEW: Final = 300  # seconds
-_NONCE_BYTES: Final = 16
+NONCE_BYTES: Final = 16
 
 
 @final
@@ -71,11 +70,11 @@ class Sender:
 
 
 def sign_request(
-    request: Request, identity: bytes, *, now: datetime, randomness: Randomness
+    request: Request, identity: bytes, *, now: datetime, nonce: bytes
 ) -> dict[str, str]:
     """Returns the headers that make `request` this office's."""
     key = Ed25519PrivateKey.from_private_bytes(identity)
-    public, nonce = key.public_key().public_bytes_raw(), randomness(_NONCE_BYTES)
+    public = key.public_key().public_bytes_raw()
     sender = Sender(key=public, nonce=nonce, at=seconds(now))
     return {
         "Consilium-Identity": _text(public),
@@ -94,7 +93,7 @@ def check_request(request: Request, headers: Mapping[str, str], *, now: datetime
     try:
         sender = Sender(
             key=_bytes(headers["Consilium-Identity"], 32),
-            nonce=_bytes(headers["Consilium-Nonce"], _NONCE_BYTES),
+            nonce=_bytes(headers["Consilium-Nonce"], NONCE_BYTES),
             at=_time(headers["Consilium-Time"]),
         )
         signature = _bytes(headers["Consilium-Signature"], 64)

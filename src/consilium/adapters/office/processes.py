@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import final
 
 from consilium.adapters.office.desk import Desk, Turn
+from consilium.adapters.office.values import Hosted
 from consilium.adapters.store.office_shelves import PROCESSES, PROJECTS, ProcessRow
 from consilium.errors import AccessDenied, Conflict
 from consilium.governance import hosting
@@ -39,13 +40,16 @@ class Processes:
             turn.note({"name": limits.name, "version": limits.version}, about=row.id)
         return row.id
 
-    def hosted(self, actor: Actor) -> tuple[tuple[str, Limits, Cycle], ...]:
-        """Returns every process with its id and where it stands."""
+    def hosted(self, actor: Actor) -> tuple[Hosted, ...]:
+        """Returns every process, its project, and where it stands."""
         with self._desk.looking(actor) as turn:
             resource = Resource(kind=ResourceKind.PROCESS, id=turn.actor.project or "")
             turn.allow(Action.SEE_PROCESS, resource)
             rows = PROCESSES.where(turn.connection)
-        return tuple((row.id, row.limits, row.cycle) for row in rows)
+        return tuple(
+            Hosted(id=row.id, project=row.project, limits=row.limits, cycle=row.cycle)
+            for row in rows
+        )
 
     def join(self, actor: Actor, process: str, candidate: Candidate) -> Decision:
         """Admits a site to the cycle, or says why not."""

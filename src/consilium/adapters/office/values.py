@@ -11,6 +11,7 @@ from consilium.governance.association import OfficeKind
 from consilium.governance.audit_log import Finding
 from consilium.governance.contract import Conditions, Contract, Purpose, Verdict
 from consilium.governance.grants import ReleaseKind
+from consilium.governance.hosting import Cycle, Limits
 from consilium.governance.policy import Policy
 from consilium.governance.projects import State, Turn
 
@@ -362,3 +363,17 @@ class NewModel:
     run: str
     epsilon: float | None
     delta: float | None
+
+
+# -- Hosted training ------------------------------------------------------------------
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hosted:
+    """A hosted process, its project's id, its limits and where it stands."""
+
+    id: str
+    project: str
+    limits: Limits
+    cycle: Cycle

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Other offices: asked, compared word by word, accepted, disconnected."""
 
+import base64
 from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter
 from pydantic import Field
 
+from consilium.errors import ConfigError
 from consilium.governance.association import Association
 from consilium.web.access import CurrentActor, TheOffice
 from consilium.web.api.people import Why
@@ -59,7 +61,18 @@ class MessageAnswer(Answer):
 class MessageAsked(Asked):
     """A signed message of another office, base64."""
 
-    message: Annotated[str, Field(max_length=400_000, pattern="^[A-Za-z0-9+/]*={0,2}$")]
+    message: Annotated[str, Field(max_length=900_000, pattern="^[A-Za-z0-9+/]*={0,2}$")]
+
+    def data(self) -> bytes:
+        """Returns its bytes.
+
+        Raises:
+            ConfigError: It is no base64.
+        """
+        try:
+            return base64.b64decode(self.message, validate=True)
+        except ValueError:
+            raise ConfigError("the message is no base64; expected it as it was given") from None
 
 
 class AnswerAsked(Asked):

@@ -15,21 +15,20 @@ from consilium.web.api.shapes import (
     Answer,
     Asked,
     Cursor,
+    Editing,
     Epsilon,
     Id,
-    IfMatch,
     Line,
     Listed,
     Prose,
     Reason,
-    check_match,
     listed,
     tagged,
 )
 
 router = APIRouter(tags=["datasets"])
 once = spending()
-Tags = Annotated[list[Annotated[Line, Field(max_length=60)]], Field(max_length=40)]
+Tags = Annotated[tuple[Annotated[Line, Field(max_length=60)], ...], Field(max_length=40)]
 
 
 class DatasetAnswer(Answer):
@@ -59,7 +58,7 @@ class DatasetAsked(Asked):
     name: Line
     folder: Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00]+$")]
     description: Prose
-    tags: Tags = []
+    tags: Tags = ()
     cap: Epsilon | None = None
 
 
@@ -108,7 +107,7 @@ def search_datasets(
     office: TheOffice,
     part: Cursor,
     words: Annotated[str, Field(max_length=200)] = "",
-    tag: Annotated[list[str], Query(max_length=20)] = [],  # noqa: B006 - FastAPI copies it
+    tag: Annotated[tuple[str, ...], Query(max_length=20)] = (),
 ) -> Listed[DatasetAnswer]:
     """Returns the cards, of this and of associated offices, that hold every word and tag."""
     found = office.datasets.search(actor, words, tag)
@@ -142,19 +141,16 @@ def get_dataset(
 def edit_dataset(
     dataset: Id,
     asked: CardChange,
-    actor: CurrentActor,
-    office: TheOffice,
-    response: Response,
-    if_match: IfMatch = None,
+    edit: Editing,
 ) -> DatasetAnswer:
     """Changes the words of a card."""
-    now = DatasetAnswer.model_validate(office.datasets.get(actor, dataset))
-    check_match(if_match, now)
+    now = DatasetAnswer.model_validate(edit.office.datasets.get(edit.actor, dataset))
+    edit.check(now)
     changes = CardChanges(
         description=asked.description, tags=None if asked.tags is None else tuple(asked.tags)
     )
-    edited = office.datasets.edit(actor, dataset, changes, now.version)
-    return tagged(response, DatasetAnswer.model_validate(edited))
+    edited = edit.office.datasets.edit(edit.actor, dataset, changes, now.version)
+    return edit.tagged(DatasetAnswer.model_validate(edited))
 
 
 @router.post("/datasets/{dataset}/withdrawal")

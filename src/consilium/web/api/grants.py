@@ -28,8 +28,8 @@ from consilium.web.api.shapes import (
 
 router = APIRouter(tags=["grants and requests"])
 once = spending()
-Purposes = Annotated[list[Line], Field(max_length=20)]
-Kinds = Annotated[list[ReleaseKind], Field(min_length=1, max_length=3)]
+Purposes = Annotated[tuple[Line, ...], Field(max_length=20)]
+Kinds = Annotated[tuple[ReleaseKind, ...], Field(min_length=1, max_length=3)]
 
 
 class GrantAnswer(Answer):
@@ -50,7 +50,7 @@ class GrantAsked(Asked):
     """A permission to give: to whom, what for, what may leave, up to which price, until when."""
 
     holder: Id
-    purposes: Purposes = []
+    purposes: Purposes = ()
     kinds: Kinds
     epsilon_cap: Epsilon
     expires: AwareDatetime
@@ -87,8 +87,8 @@ class RequestAsked(Asked):
 
     dataset: Id
     reason: Reason
-    purposes: Purposes = []
-    kinds: Kinds = [ReleaseKind.TRAINING]
+    purposes: Purposes = ()
+    kinds: Kinds = (ReleaseKind.TRAINING,)
     epsilon_cap: Epsilon = 1.0
     days: Annotated[int, Field(ge=1, le=3650)] = 90
 

@@ -18,12 +18,11 @@ from consilium.web.api.shapes import (
     MOST,
     Answer,
     Asked,
+    Editing,
     Hex,
-    IfMatch,
     Line,
     Listed,
     Slice,
-    check_match,
     listed_part,
     read_cursor,
     tagged,
@@ -51,7 +50,7 @@ class FindingAnswer(Answer):
     """What is wrong, at which entry."""
 
     sequence: int
-    problem: str
+    what: str
 
 
 class LogReportAnswer(Answer):
@@ -152,22 +151,21 @@ def get_settings(actor: CurrentActor, office: TheOffice, response: Response) -> 
 @router.put("/settings")
 def change_settings(
     asked: SettingsAsked,
-    actor: CurrentActor,
-    office: TheOffice,
-    response: Response,
-    if_match: IfMatch = None,
+    edit: Editing,
 ) -> SettingsAnswer:
     """Replaces the settings."""
-    now = office.settings.get(actor)
-    check_match(if_match, _settings(now))
-    changed = office.settings.change(
-        actor,
-        policy=_policy(asked.policy),
-        title=asked.title,
-        idle_minutes=asked.idle_minutes,
-        version=now.version,
+    now = edit.office.settings.get(edit.actor)
+    edit.check(_settings(now))
+    changed = edit.office.settings.change(
+        edit.actor,
+        Settings(
+            policy=_policy(asked.policy),
+            title=asked.title,
+            idle_minutes=asked.idle_minutes,
+            version=now.version,
+        ),
     )
-    return tagged(response, _settings(changed))
+    return edit.tagged(_settings(changed))
 
 
 def _settings(settings: Settings) -> SettingsAnswer:

@@ -4,28 +4,28 @@
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
+from consilium.adapters.office.office import Office
 from consilium.adapters.office.values import NewModel
-from consilium.errors import ConfigError
 from consilium.governance.access import Actor
-from consilium.governance.model_permissions import ModelPermissions, ModelVersion, Use
-from consilium.web.access import CurrentActor, Office, TheOffice
-from consilium.web.api.files import FILE, file_answer
+from consilium.governance.model_permissions import ModelPermissions, Use
+from consilium.web.access import CurrentActor, TheOffice
+from consilium.web.api.files import FILE
 from consilium.web.api.once import spending
 from consilium.web.api.people import Why
 from consilium.web.api.shapes import (
     Answer,
     Asked,
     Cursor,
+    Editing,
     Id,
-    IfMatch,
     Listed,
-    check_match,
     listed,
     tagged,
 )
+from consilium.web.model_files import model_answer
 
 router = APIRouter(tags=["models"])
 once = spending()
@@ -113,16 +113,13 @@ def permit_model(
     name: Id,
     version: Version,
     asked: PermissionsAsked,
-    actor: CurrentActor,
-    office: TheOffice,
-    response: Response,
-    if_match: IfMatch = None,
+    edit: Editing,
 ) -> ModelAnswer:
     """Replaces what may be done with a version; its publisher may not."""
-    now = _model(actor, office, name, version)
-    check_match(if_match, now)
-    changed = office.models.permit(actor, now.id, ModelPermissions(**asked.model_dump()))
-    return tagged(response, ModelAnswer.model_validate(changed))
+    now = _model(edit.actor, edit.office, name, version)
+    edit.check(now)
+    changed = edit.office.models.permit(edit.actor, now.id, ModelPermissions(**asked.model_dump()))
+    return edit.tagged(ModelAnswer.model_validate(changed))
 
 
 @router.post("/models/{name}/{version}/withdrawal")
@@ -135,10 +132,16 @@ def withdraw_model(
 
 
 @router.get("/models/{name}/{version}/file", response_class=Response, responses=FILE)
+<<<<<<< HEAD
 def download_model(name: Id, version: Version, actor: CurrentActor, office: TheOffice) -> Response:
+=======
+def download_model(
+    name: Id, version: Version, actor: CurrentActor, office: TheOffice, request: Request
+) -> Response:
+>>>>>>> h-c
     """Returns the weights (safetensors), if the version may be downloaded."""
     model = office.models.use(actor, name, version, Use.DOWNLOAD)
-    return file_answer(office.models.read(model), f"{model.name}-{model.version}.safetensors")
+    return model_answer(request, model)
 
 
 def _model(actor: Actor, office: Office, name: str, version: str) -> ModelAnswer:

@@ -7,9 +7,9 @@ done. A request whose end was not seen (a crash in between) is never carried out
 is told to look. Answers are kept for a day. They are answers of this API: no patient is in them.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -45,7 +45,7 @@ def _named(
 class OnceRoute(APIRoute):
     """A route whose effect happens once a key."""
 
-    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Returns the handler, with the memory of its answers around it."""
         handle = super().get_route_handler()
 

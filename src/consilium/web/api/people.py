@@ -9,25 +9,22 @@ from pydantic import Field
 
 from consilium.adapters.office.values import Invited
 from consilium.web.access import CurrentActor, TheAccounts, TheOffice, place_of
-from consilium.web.api.once import spending
 from consilium.web.api.shapes import (
     Answer,
     Asked,
     Cursor,
+    Editing,
     Hex,
     Id,
-    IfMatch,
     Line,
     Listed,
     Reason,
     Words,
-    check_match,
     listed,
     tagged,
 )
 
 router = APIRouter(tags=["people"])
-once = spending()
 Search = Annotated[str, Field(max_length=200)]
 
 
@@ -55,7 +52,7 @@ class PersonChange(Asked):
 class RolesChange(Asked):
     """The names of all roles that the person is to have."""
 
-    roles: Annotated[list[Line], Field(max_length=50)]
+    roles: Annotated[tuple[Line, ...], Field(max_length=50)]
 
 
 class OwnKey(Asked):
@@ -69,8 +66,8 @@ class InvitationAsked(Asked):
 
     name: Line
     email: Line
-    roles: Annotated[list[Line], Field(max_length=50)] = ["User"]
-    groups: Annotated[list[Id], Field(max_length=50)] = []
+    roles: Annotated[tuple[Line, ...], Field(max_length=50)] = ("User",)
+    groups: Annotated[tuple[Line, ...], Field(max_length=50)] = ()
 
 
 class InvitationAnswer(Answer):
@@ -125,36 +122,30 @@ def get_person(
 def change_person(
     person: Id,
     asked: PersonChange,
-    actor: CurrentActor,
-    office: TheOffice,
-    response: Response,
-    if_match: IfMatch = None,
+    edit: Editing,
 ) -> PersonAnswer:
     """Changes name and address."""
-    now = PersonAnswer.model_validate(office.people.get(actor, person))
-    check_match(if_match, now)
-    changed = office.people.change(
-        actor, person, name=asked.name, email=asked.email, version=now.version
+    now = PersonAnswer.model_validate(edit.office.people.get(edit.actor, person))
+    edit.check(now)
+    changed = edit.office.people.change(
+        edit.actor, person, name=asked.name, email=asked.email, version=now.version
     )
-    return tagged(response, PersonAnswer.model_validate(changed))
+    return edit.tagged(PersonAnswer.model_validate(changed))
 
 
 @router.put("/people/{person}/roles")
 def set_roles(
     person: Id,
     asked: RolesChange,
-    actor: CurrentActor,
-    office: TheOffice,
-    response: Response,
-    if_match: IfMatch = None,
+    edit: Editing,
 ) -> PersonAnswer:
     """Replaces the roles of somebody else."""
-    check_match(if_match, PersonAnswer.model_validate(office.people.get(actor, person)))
-    changed = office.people.set_roles(actor, person, frozenset(asked.roles))
-    return tagged(response, PersonAnswer.model_validate(changed))
+    edit.check(PersonAnswer.model_validate(edit.office.people.get(edit.actor, person)))
+    changed = edit.office.people.set_roles(edit.actor, person, frozenset(asked.roles))
+    return edit.tagged(PersonAnswer.model_validate(changed))
 
 
-@once.post("/people/{person}/reset", status_code=201)
+@router.post("/people/{person}/reset", status_code=201)
 def reset_person(
     person: Id, actor: CurrentActor, accounts: TheAccounts, request: Request
 ) -> LinkAnswer:
@@ -185,7 +176,7 @@ def find_invitations(
     return listed(found, part, InvitationAnswer.model_validate, lambda one: one.id)
 
 
-@once.post("/invitations", status_code=201)
+@router.post("/invitations", status_code=201)
 def invite(
     asked: InvitationAsked, actor: CurrentActor, accounts: TheAccounts, request: Request
 ) -> LinkAnswer:

@@ -13,11 +13,12 @@ from pydantic import Field
 
 from consilium.adapters.identity.machine_tokens import note_token, revoke_token
 from consilium.adapters.identity.tokens import Ticket, make_token
-from consilium.adapters.office.processes import Hosted
+from consilium.adapters.office.office import Office
+from consilium.adapters.office.values import Hosted
 from consilium.errors import NotFound
 from consilium.governance.access import Action, Actor, Resource, ResourceKind
 from consilium.governance.hosting import Candidate, Limits, Update
-from consilium.web.access import CurrentActor, Office, TheOffice
+from consilium.web.access import CurrentActor, TheOffice
 from consilium.web.api.once import spending
 from consilium.web.api.shapes import Answer, Asked, Cursor, Id, Listed, Words, listed
 from consilium.web.machines import CurrentMachine

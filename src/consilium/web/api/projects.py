@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Projects: written, priced, reviewed, run, paused, stopped, revoked; their terms and differences."""
+"""Projects: written, priced, reviewed, run, paused, stopped, revoked; terms, differences."""
 
 from datetime import datetime
 from typing import Annotated
@@ -19,13 +19,12 @@ from consilium.web.api.shapes import (
     Answer,
     Asked,
     Cursor,
+    Editing,
     Id,
-    IfMatch,
     Line,
     Listed,
     Prose,
     Reason,
-    check_match,
     listed,
     tagged,
 )
@@ -39,7 +38,7 @@ class PurposeAsked(Asked):
 
     text: Reason
     ethics: Annotated[str, Field(max_length=400)] = ""
-    codes: Annotated[list[Line], Field(max_length=20)] = []
+    codes: Annotated[tuple[Line, ...], Field(max_length=20)] = ()
 
 
 class ProjectAsked(Asked):
@@ -51,7 +50,7 @@ class ProjectAsked(Asked):
     purpose: PurposeAsked
     days: Annotated[int, Field(ge=1, le=3650)] = 90
     max_runs: Annotated[int, Field(ge=1, le=10_000)] = 1
-    people: Annotated[list[Line], Field(max_length=100)] = []
+    people: Annotated[tuple[Line, ...], Field(max_length=100)] = ()
 
     def draft(self) -> ProjectDraft:
         """Returns it as the office takes it."""
@@ -216,15 +215,14 @@ def get_project(
 def edit_project(
     project: Id,
     asked: ProjectAsked,
-    actor: CurrentActor,
-    office: TheOffice,
-    response: Response,
-    if_match: IfMatch = None,
+    edit: Editing,
 ) -> ProjectAnswer:
     """Makes a new revision; approvals whose terms changed are void."""
-    now = office.projects.get(actor, project)
-    check_match(if_match, _answer(now))
-    return _shown(response, office.projects.edit(actor, project, asked.draft(), now.version))
+    now = edit.office.projects.get(edit.actor, project)
+    edit.check(_answer(now))
+    return _shown(
+        edit.response, edit.office.projects.edit(edit.actor, project, asked.draft(), now.version)
+    )
 
 
 @router.get("/projects/{project}/difference")

@@ -6,20 +6,20 @@ from typing import Annotated
 from fastapi import APIRouter, Response
 from pydantic import Field
 
+from consilium.adapters.office.office import Office
 from consilium.errors import NotFound
 from consilium.governance.access import Actor
 from consilium.governance.roles import Permission, Role
-from consilium.web.access import CurrentActor, Office, TheOffice
+from consilium.web.access import CurrentActor, TheOffice
 from consilium.web.api.shapes import (
     Answer,
     Asked,
     Cursor,
+    Editing,
     Id,
-    IfMatch,
     Line,
     Listed,
     Words,
-    check_match,
     listed,
     tagged,
 )
@@ -88,24 +88,19 @@ def get_role(name: Line, actor: CurrentActor, office: TheOffice, response: Respo
 def change_role(
     name: Line,
     asked: RoleChange,
-    actor: CurrentActor,
-    office: TheOffice,
-    response: Response,
-    if_match: IfMatch = None,
+    edit: Editing,
 ) -> RoleAnswer:
     """Replaces the permissions of a role that is not built in."""
-    check_match(if_match, _role(actor, office, name))
+    edit.check(_role(edit.actor, edit.office, name))
     role = Role(name=name, permissions=frozenset(asked.permissions))
-    return tagged(response, RoleAnswer.model_validate(office.roles.change_role(actor, role)))
+    return edit.tagged(RoleAnswer.model_validate(edit.office.roles.change_role(edit.actor, role)))
 
 
 @router.delete("/roles/{name}", status_code=204)
-def remove_role(
-    name: Line, actor: CurrentActor, office: TheOffice, if_match: IfMatch = None
-) -> None:
+def remove_role(name: Line, edit: Editing) -> None:
     """Removes a role that nobody has."""
-    check_match(if_match, _role(actor, office, name))
-    office.roles.remove_role(actor, name)
+    edit.check(_role(edit.actor, edit.office, name))
+    edit.office.roles.remove_role(edit.actor, name)
 
 
 def _role(actor: Actor, office: Office, name: str) -> RoleAnswer:
@@ -143,24 +138,19 @@ def get_group(group: Id, actor: CurrentActor, office: TheOffice, response: Respo
 def rename_group(
     group: Id,
     asked: GroupAsked,
-    actor: CurrentActor,
-    office: TheOffice,
-    response: Response,
-    if_match: IfMatch = None,
+    edit: Editing,
 ) -> GroupAnswer:
     """Renames a group."""
-    check_match(if_match, _group(actor, office, group))
-    renamed = office.roles.rename_group(actor, group, asked.name)
-    return tagged(response, GroupAnswer.model_validate(renamed))
+    edit.check(_group(edit.actor, edit.office, group))
+    renamed = edit.office.roles.rename_group(edit.actor, group, asked.name)
+    return edit.tagged(GroupAnswer.model_validate(renamed))
 
 
 @router.delete("/groups/{group}", status_code=204)
-def remove_group(
-    group: Id, actor: CurrentActor, office: TheOffice, if_match: IfMatch = None
-) -> None:
+def remove_group(group: Id, edit: Editing) -> None:
     """Removes a group, and its grants."""
-    check_match(if_match, _group(actor, office, group))
-    office.roles.remove_group(actor, group)
+    edit.check(_group(edit.actor, edit.office, group))
+    edit.office.roles.remove_group(edit.actor, group)
 
 
 @router.put("/groups/{group}/members/{person}")

@@ -91,7 +91,7 @@ def sign_in(asked: SignIn, request: Request, response: Response, accounts: TheAc
 @router.post("/session/join", status_code=201, openapi_extra=ANONYMOUS)
 def join(asked: Join, request: Request, response: Response, accounts: TheAccounts) -> Me:
     """Turns an invitation, a reset or the first link into a password, and opens a session."""
-    founder = Founder(name=asked.name, email=asked.email)
+    founder = Founder(name=asked.name, email=asked.email) if asked.email else None
     word = accounts.join(asked.link, asked.password.get_secret_value(), founder)
     return _opened(request, response, accounts.actor(word), word)
 

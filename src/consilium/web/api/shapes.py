@@ -8,26 +8,24 @@ ETag is the digest of what was answered, so it changes exactly when an answer do
 import base64
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Final, Generic, TypeAlias, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Final, Generic, TypeAlias, TypeVar, final
 
-from fastapi import Header, Query
+from fastapi import Depends, Header, Query
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from consilium.adapters.office.office import Office
 from consilium.errors import ConfigError, Stale
+from consilium.governance.access import Actor
+from consilium.web.access import CurrentActor, TheOffice
 
 MOST: Final = 200
-Hex: TypeAlias = Annotated[
-    str, BeforeValidator(lambda value: value.hex() if isinstance(value, bytes) else value)
-]
+Hex: TypeAlias = Annotated[bytes, PlainSerializer(bytes.hex, return_type=str)]
 Words: TypeAlias = Annotated[list[str], BeforeValidator(lambda value: sorted(map(str, value)))]
 Blob: TypeAlias = Annotated[
-    str,
-    BeforeValidator(
-        lambda value: base64.b64encode(value).decode() if isinstance(value, bytes) else value
-    ),
-    PlainSerializer(str),
+    bytes, PlainSerializer(lambda data: base64.b64encode(data).decode(), return_type=str)
 ]
 Id: TypeAlias = Annotated[str, Field(pattern=r"^[0-9A-Za-z._-]{1,64}$")]
 Line: TypeAlias = Annotated[
@@ -134,14 +132,6 @@ def read_cursor(cursor: str) -> str:
 
 # -- Versions -------------------------------------------------------------------------
 
-IfMatch: TypeAlias = Annotated[
-    str | None,
-    Header(
-        max_length=100,
-        description="The ETag under which it was read. Needed: without it an edit is refused (428).",
-    ),
-]
-
 
 def etag(answer: BaseModel) -> str:
     """Returns the ETag of what is answered."""
@@ -154,18 +144,53 @@ def tagged(response: Response, answer: ItemT) -> ItemT:
     return answer
 
 
-def check_match(named: str | None, now: BaseModel) -> None:
-    """Refuses an edit of something that the caller has not read as it is now.
+@final
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A change of something that the caller has read.
 
-    Raises:
-        HTTPException: 428, the caller named no ETag.
-        Stale: It is not the ETag of `now`.
+    Attributes:
+        actor: Who changes it.
+        office: Whose it is.
+        response: That gets the new ETag.
+        named: The ETag that the caller named.
     """
-    if named is None:
-        raise HTTPException(428, "the edit has no If-Match; expected the ETag of what you read")
-    if named != etag(now):
-        raise Stale("it was changed since you read it; expected the newest ETag in If-Match")
 
+    actor: Actor
+    office: Office
+    response: Response
+    named: str | None
+
+    def check(self, now: BaseModel) -> None:
+        """Refuses an edit of something that the caller has not read as it is now.
+
+        Raises:
+            HTTPException: 428, the caller named no ETag.
+            Stale: It is not the ETag of `now`.
+        """
+        if self.named is None:
+            raise HTTPException(428, "the edit has no If-Match; expected the ETag of what you read")
+        if self.named != etag(now):
+            raise Stale("it was changed since you read it; expected the newest ETag in If-Match")
+
+    def tagged(self, answer: ItemT) -> ItemT:
+        """Returns `answer`, and puts its ETag into the response."""
+        return tagged(self.response, answer)
+
+
+def _edit(
+    actor: CurrentActor,
+    office: TheOffice,
+    response: Response,
+    if_match: Annotated[
+        str | None,
+        Header(max_length=100, description="The ETag under which it was read; needed (428)."),
+    ] = None,
+) -> Edit:
+    return Edit(actor, office, response, if_match)
+
+
+Editing: TypeAlias = Annotated[Edit, Depends(_edit)]
 
 # -- What every route may answer ------------------------------------------------------
 

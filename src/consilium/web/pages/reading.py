@@ -258,7 +258,9 @@ def asks(
 ) -> tuple[Link, ...]:
     """Returns what waits besides projects."""
     grants = (
-        Link(f"{one.author_name} asks for a grant: {_short(one.draft.reason)}", f"/requests/{one.id}")
+        Link(
+            f"{one.author_name} asks for a grant: {_short(one.draft.reason)}", f"/requests/{one.id}"
+        )
         for one in requests
         if one.state is RequestState.PENDING
     )
