@@ -118,6 +118,7 @@ RULES: Final[Mapping[Action, tuple[Rule, ...]]] = {
     _A.PROPOSE_RAISE: (_who(_P.TRIAGE_REQUESTS, states=_USABLE),),
     _A.CONFIRM_RAISE: (_who(_P.TRIAGE_REQUESTS, _R.NOT_AUTHOR, states=_PENDING),),
     _A.OPT_OUT: (_who(_P.TRIAGE_REQUESTS), _who(_P.UPLOAD_DATA)),
+    _A.DELIVER_CARDS: (_OFFICE,),
     # -- Grants and requests ----------------------------------------------------------
     _A.SEE_GRANTS: (_who(None, _R.SELF), _who(_P.TRIAGE_REQUESTS), _who(_P.UPLOAD_DATA)),
     _A.GIVE_GRANT: (_who(_P.TRIAGE_REQUESTS, _R.NOT_SELF, states=_USABLE),),
@@ -138,6 +139,12 @@ RULES: Final[Mapping[Action, tuple[Rule, ...]]] = {
     ),
     _A.EDIT_PROJECT: (_who(None, _R.AUTHOR, states=_EDITABLE),),
     _A.SUBMIT_PROJECT: (_who(None, _R.AUTHOR, states=frozenset({_S.DRAFT, _S.NEEDS_CHANGES})),),
+    _A.EXPORT_PROJECT: (
+        _who(None, _R.AUTHOR),
+        _who(_P.TRIAGE_REQUESTS),
+        _who(_P.MANAGE_INFRASTRUCTURE),
+        _who(None, _R.MEMBER, kind=ActorKind.OFFICE),
+    ),
     _A.DELIVER_PROJECT: (
         _OFFICE,
         _who(_P.TRIAGE_REQUESTS),
@@ -148,7 +155,6 @@ RULES: Final[Mapping[Action, tuple[Rule, ...]]] = {
     _A.APPROVE_PROJECT: (_REVIEWER,),
     _A.ASK_ABOUT_PROJECT: (_REVIEWER,),
     _A.REFUSE_PROJECT: (_REVIEWER,),
-    _A.DELIVER_DECISION: (_OFFICE, _who(_P.TRIAGE_REQUESTS), _who(_P.MANAGE_INFRASTRUCTURE)),
     _A.REVOKE_PROJECT: (
         _who(_P.TRIAGE_REQUESTS, states=_LIVING),
         _who(None, _R.AUTHOR, states=_LIVING),

@@ -190,16 +190,10 @@ class _Bounded:
 
 
 def _log(scope: Scope, status: int, seconds: float) -> None:
-    route = scope.get("route")
-    LOG.info(
-        "request",
-        extra={
-            "method": scope["method"],
-            "route": getattr(route, "path", None),
-            "status": status,
-            "seconds": round(seconds, 4),
-        },
-    )
+    route = getattr(scope.get("route"), "path", "-")  # its pattern, without any value
+    method = scope["method"]
+    facts = {"method": method, "route": route, "status": status, "seconds": round(seconds, 4)}
+    LOG.info("%s %s %d", method, route, status, extra=facts)
 
 
 def origins_of(public_url: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ the folder, since the description that it digests holds the digest of every file
 
 import csv
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, final
@@ -17,7 +17,7 @@ from typing import Final, final
 import msgspec
 from dp_accounting import LaplaceDpEvent
 
-from consilium.adapters.office.desk import Desk, Turn
+from consilium.adapters.office.desk import Desk, Turn, standing
 from consilium.adapters.office.ending import end_dataset
 from consilium.adapters.office.noisy_count import noisy_count
 from consilium.adapters.office.settings import policy_of
@@ -32,14 +32,15 @@ from consilium.adapters.store.office_shelves import (
     DatasetRow,
     RaiseRow,
 )
-from consilium.data.dataset_folder import DESCRIPTION, RECORDS, Description, read_description
+from consilium.data.dataset_folder import DESCRIPTION, RECORDS, read_description
 from consilium.errors import AccessDenied, ConfigError, Conflict, DataError, NotFound
-from consilium.governance.access import Action, Actor, ActorKind, Resource, ResourceKind
+from consilium.governance.access import Action, Actor, Resource, ResourceKind
 from consilium.governance.catalogue import Dataset, DatasetState, matches
 from consilium.governance.composition import Cap, Step
 from consilium.governance.events import encode_event
 from consilium.governance.ledger import Request
 from consilium.governance.policy import Policy
+from consilium.governance.roles import Permission
 
 COUNT_EPSILON: Final = 0.1  # of the number on the card
 _LARGEST_CARDS: Final = 1 << 22  # bytes of another office's cards
@@ -332,7 +333,74 @@ class Datasets:
 
     def _check_stands(self, turn: Turn, person: str) -> None:
         """Refuses the word of somebody who may no longer give it."""
-        claimed = Actor(id=person, name="", office="", kind=ActorKind.PERSON)
-        other = standing_of(turn, claimed, self._desk.name)
-        if not other:
+        claimed = Actor(id=person, name="", office=self._desk.name)
+        now = standing(turn.connection, claimed, self._desk.name)
+        if Permission.TRIAGE_REQUESTS not in now.permissions:
             raise Conflict("who proposed it may no longer; expected a new proposal")
+
+
+def folder_fingerprint(folder: Path) -> str:
+    """Returns what stands for an imported folder: SHA-256 of its description, hexadecimal."""
+    return hashlib.sha256((folder / DESCRIPTION).read_bytes()).hexdigest()
+
+
+def check_folder(folder: Path, fingerprint: str) -> None:
+    """Refuses a folder that is not, to the byte, the one that was registered.
+
+    Raises:
+        DataError: With the files that changed.
+    """
+    said = read_description(folder)
+    found = folder_fingerprint(folder)
+    changed = [name for name, digest in said.files.items() if _digest(folder / name) != digest]
+    if found != fingerprint or changed:
+        what = ", ".join(sorted(changed)) or DESCRIPTION
+        raise DataError(
+            f"dataset folder {folder.name}: {what} changed since it was registered (found "
+            f"{found[:12]}, approved {fingerprint[:12]}); expected the same bytes: register it "
+            "anew and have projects approved anew"
+        )
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def _pseudonyms(folder: Path, unit: str) -> Iterator[str]:
+    """Gives the privacy unit of every training record: a patient's pseudonym, or the record."""
+    with (folder / RECORDS).open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["split"] == "train":
+                yield row["pseudonym"] if unit == "patient" else f"record {row['row']}"
+
+
+def _patients_cap(policy: Policy) -> Cap:
+    return Cap(epsilon=policy.dataset_cap, delta=policy.dataset_delta)
+
+
+def _resource(card: Dataset) -> Resource:
+    return Resource(kind=ResourceKind.DATASET, id=card.id, state=card.state, dataset=card.id)
+
+
+def _check_words(name: str, description: str, tags: Sequence[str]) -> None:
+    if not 0 < len(name.strip()) <= 100 or not 0 < len(description.strip()) <= 10_000:
+        raise ConfigError("a dataset without a name or a description; expected both, for people")
+    if len(tags) > 50 or any(not 0 < len(tag) <= 60 for tag in tags):
+        raise ConfigError("a tag that is empty or longer than 60 characters, or more than 50 tags")
+
+
+def _raise(row: RaiseRow) -> Raise:
+    return Raise(
+        id=row.id,
+        dataset=row.dataset,
+        epsilon=row.epsilon,
+        reason=row.reason,
+        proposed_by=row.proposed_by,
+        proposed_by_name=row.proposed_by_name,
+        proposed=row.proposed,
+        state=row.state,
+    )

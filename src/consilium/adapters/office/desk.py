@@ -15,8 +15,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import final
+from typing import Final, final
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection
 
 from consilium.adapters.office.moments import Clock, Names, new_name, system_clock
@@ -35,6 +36,8 @@ from consilium.governance.association import AssociationState
 from consilium.governance.audit_log import Fact, Outcome, facts_json
 from consilium.governance.decisions import decide
 from consilium.governance.roles import PersonState, permissions_of
+
+OPERATOR: Final = "operator"  # who has the machine; named in the log where nobody else acts
 
 
 class _Refused(AccessDenied):
@@ -152,6 +155,33 @@ class Desk:
     def _log(self, fact: Fact) -> None:
         with self.database.transaction() as connection:
             append_entry(connection, fact)
+
+    def note(
+        self, connection: Connection, actor: Actor | None, what: tuple[str, str], **facts: str
+    ) -> None:
+        """Appends an entry that no decision of this table went before, as signing in.
+
+        Args:
+            connection: Of the caller's transaction.
+            actor: Who; None: whoever has the machine, or has not said who they are.
+            what: Action and resource, as ("sign-in", "person:ID").
+            facts: What else is known; no secret.
+        """
+        append_entry(
+            connection,
+            Fact(
+                time=self.clock(),
+                actor=OPERATOR if actor is None else actor.id,
+                actor_name=OPERATOR if actor is None else actor.name,
+                action=what[0],
+                resource=what[1],
+                facts=facts_json(facts),
+            ),
+        )
+
+    def public_key(self) -> bytes:
+        """Returns the office's Ed25519 public key."""
+        return Ed25519PrivateKey.from_private_bytes(self.key).public_key().public_bytes_raw()
 
     def new_id(self) -> str:
         """Returns a name for something new."""

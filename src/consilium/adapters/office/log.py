@@ -6,7 +6,6 @@ from itertools import islice
 from typing import Final, final
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import ColumnElement, Connection
 
 from consilium.adapters.office.desk import Desk
@@ -97,7 +96,7 @@ class Log:
         if one.head.office != self._desk.name:
             return Finding(place, f"is in a head of {one.head.office}, not of this office")
         try:
-            check_head(one.head, self._public())
+            check_head(one.head, self._desk.public_key())
         except RemoteProtocolError as error:
             return Finding(place, f"{error}")
         if keys and not any(_signed(one, key) for key in keys):
@@ -164,7 +163,7 @@ class Log:
                     f"a signature of {signed.witness!r}, brought by {turn.actor.office!r}"
                 )
             check_cosigned(signed, turn.actor.key)
-            check_head(signed.head, self._public())
+            check_head(signed.head, self._desk.public_key())
             row = HeadRow(office=signed.witness, sequence=signed.head.sequence, message=cosigned)
             COSIGNED.add(turn.connection, self._desk.new_id(), row)
             turn.note({"witness": signed.witness, "entries": signed.head.sequence})
@@ -174,9 +173,6 @@ class Log:
         with self._desk.looking(actor) as turn:
             turn.allow(Action.SEE_LOG, _LOG)
             return tuple(row.message for row in HEADS.having(turn.connection, "office", office))
-
-    def _public(self) -> bytes:
-        return Ed25519PrivateKey.from_private_bytes(self._desk.key).public_key().public_bytes_raw()
 
 
 def _cosigned(message: bytes) -> Cosigned:

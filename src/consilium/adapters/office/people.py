@@ -9,11 +9,11 @@ sessions (the identity adapter), which are written in the same transaction by `r
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Final, final
+from typing import final
 
 from sqlalchemy import Connection
 
-from consilium.adapters.office.desk import Desk, Turn, actor_of
+from consilium.adapters.office.desk import OPERATOR, Desk, Turn, actor_of
 from consilium.adapters.office.ending import end_person
 from consilium.adapters.office.values import Invitation, InvitationKind, Invited
 from consilium.adapters.store.audit_store import append_entry
@@ -29,8 +29,6 @@ from consilium.errors import AccessDenied, ConfigError, Conflict
 from consilium.governance.access import Action, Actor, Resource, ResourceKind
 from consilium.governance.audit_log import Fact, facts_json
 from consilium.governance.roles import OWNER, Permission, Person, PersonState, permissions_of
-
-OPERATOR: Final = "operator"  # who has the machine; named in the log where nobody else acts
 
 
 @final

@@ -41,7 +41,7 @@ class Processes:
         return row.id
 
     def hosted(self, actor: Actor) -> tuple[Hosted, ...]:
-        """Returns every process, its project, and where it stands."""
+        """Returns every process and where it stands."""
         with self._desk.looking(actor) as turn:
             resource = Resource(kind=ResourceKind.PROCESS, id=turn.actor.project or "")
             turn.allow(Action.SEE_PROCESS, resource)

@@ -17,13 +17,14 @@ import msgspec
 
 from consilium import __version__
 from consilium.adapters.office.values import ProjectDraft
-from consilium.dp.plan import Plan, View
+from consilium.dp.plan import View
 from consilium.errors import ConfigError, DataError
 from consilium.federation.arms import ARMS
 from consilium.federation.project import Project, parse_project
 from consilium.federation.setup import PublicFacts, Setup, make_setup
 from consilium.federation.statement import NEIGHBOURS, round_up
 from consilium.governance.catalogue import Dataset
+from consilium.governance.composition import Step
 from consilium.governance.contract import (
     BoundDataset,
     Contract,
@@ -31,6 +32,7 @@ from consilium.governance.contract import (
     Party,
     difference,
 )
+from consilium.governance.events import encode_event
 from consilium.learning.models.registry import build
 from consilium.learning.parameters import dimension
 from consilium.learning.transfer import train_only
@@ -157,10 +159,14 @@ def plan_setup(project: Project, arm: str, cards: Mapping[str, Dataset]) -> Setu
     return make_setup(project, arm, facts, identities, seed=0)
 
 
-def run_plan(contract: Contract, card: Dataset) -> Plan | None:
-    """Returns the privacy plan of a run under `contract`, for its price at this office."""
+def run_step(contract: Contract, card: Dataset) -> Step | None:
+    """Returns what one step of a run costs, for this office's ledger; None: no promise."""
     cards = dict.fromkeys(contract.datasets, card)
-    return plan_setup(project_of(contract), contract.arm, cards).plan
+    plan = plan_setup(project_of(contract), contract.arm, cards).plan
+    if plan is None:
+        return None
+    event = encode_event(plan.event(1, View.PARTICIPANT))
+    return Step(event=event, slack=plan.slack(1) / 2)  # epsilon grows by 2 tau
 
 
 def software() -> dict[str, str]:

@@ -290,13 +290,11 @@ class ProjectView:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inbox:
-    """A person's three lists."""
+    """A person's three lists. Requests and proposals of caps have lists of their own."""
 
     needs_you: tuple[ProjectView, ...]
     running: tuple[ProjectView, ...]
     decided: tuple[ProjectView, ...]
-    requests: tuple[Request, ...]
-    raises: tuple[Raise, ...]
 
 
 # -- Log, settings, models ------------------------------------------------------------
@@ -365,13 +363,10 @@ class NewModel:
     delta: float | None
 
 
-# -- Hosted training ------------------------------------------------------------------
-
-
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hosted:
-    """A hosted process, its project's id, its limits and where it stands."""
+    """A hosted process: its project, its limits, where it stands."""
 
     id: str
     project: str

@@ -132,13 +132,9 @@ def withdraw_model(
 
 
 @router.get("/models/{name}/{version}/file", response_class=Response, responses=FILE)
-<<<<<<< HEAD
-def download_model(name: Id, version: Version, actor: CurrentActor, office: TheOffice) -> Response:
-=======
 def download_model(
     name: Id, version: Version, actor: CurrentActor, office: TheOffice, request: Request
 ) -> Response:
->>>>>>> h-c
     """Returns the weights (safetensors), if the version may be downloaded."""
     model = office.models.use(actor, name, version, Use.DOWNLOAD)
     return model_answer(request, model)

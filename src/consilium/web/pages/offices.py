@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The office itself: other sites, the log, the rules, how it is, the first run."""
 
-from typing import Final
+from typing import Annotated, Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel
 
 from consilium.adapters.office.office import Office
 from consilium.adapters.office.values import LogFilter, LogReport, Page, Settings
@@ -167,28 +168,34 @@ def take_step(
 # -- Log ------------------------------------------------------------------------------
 
 
+class _Which(BaseModel):
+    """Which entries, as an address says it."""
+
+    action: str = ""
+    outcome: str = ""
+    before: int | None = None
+
+
 @page(router, "/log")
 def log(
     request: Request,
     actor: CurrentActor,
     office: TheOffice,
-    action: str = "",
-    outcome: str = "",
-    before: int | None = None,
+    which: Annotated[_Which, Query()],
 ) -> Response:
     """Shows the log, newest first."""
-    return show(request, actor, _log_view(office, actor, None, (action, outcome, before)))
+    return show(request, actor, _log_view(office, actor, None, which))
 
 
 def _log_view(
     office: Office,
     actor: Actor,
     report: LogReport | None,
-    which: tuple[str, str, int | None] = ("", "", None),
+    which: _Which,
 ) -> LogView:
-    action, outcome, before = which
+    action, outcome = which.action, which.outcome
     wanted = LogFilter(action=action or None, outcome=outcome or None)
-    entries = office.log.latest(actor, wanted, Page(beyond=before))
+    entries = office.log.latest(actor, wanted, Page(beyond=which.before))
     newest = office.log.latest(actor, LogFilter(), Page(most=1))
     older = (
         f"/log?action={action}&outcome={outcome}&before={entries[-1].sequence}" if entries else ""
@@ -247,7 +254,7 @@ def _witness(report: LogReport) -> str:
 @router.post("/log/verify", response_model=None)
 def verify(request: Request, actor: CurrentActor, office: TheOffice) -> Response:
     """Checks the chain and shows what was found."""
-    return show(request, actor, _log_view(office, actor, office.log.verify(actor)))
+    return show(request, actor, _log_view(office, actor, office.log.verify(actor), _Which()))
 
 
 @router.get("/log/export", response_model=None)
