@@ -104,7 +104,6 @@ FRAME: Final = Frame(
 )
 PRICE: Final = Price(
     dataset="CXR-2024",
-    dataset_id="01JD",
     patients=12_412,
     unit="patient",
     delta=1e-6,
@@ -112,6 +111,7 @@ PRICE: Final = Price(
     before=1.9166,
     after=2.7712,
     cap=8.0,
+    fits=True,
 )
 BUDGET: Final = Budget(
     unit="patient",
@@ -133,7 +133,9 @@ BUDGET: Final = Budget(
     opted_out=31,
     meaning=words.meaning(1.9166, 1e-6, "patient"),
     forecast="At the present rate it will be used up in April 2028. This is a guess, not a plan.",
-    accountant="RDP, dp-accounting",
+    patients=12_443,
+    patient_cap=8.0,
+    exact=None,
 )
 
 # -- Forms ----------------------------------------------------------------------------

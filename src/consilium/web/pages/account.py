@@ -27,7 +27,7 @@ from consilium.web.pages.showing import Posted, again, may, page, see_other, sho
 from consilium.web.pages.views import ActionView
 
 router = APIRouter(include_in_schema=False)
-_PASSWORD_HINT: Final = "At least 12 characters; several words are easy to remember."
+_LONG: Final = "At least 12 characters; several words are easy to remember."
 
 
 @router.get("/", openapi_extra=ANONYMOUS, response_model=None)
@@ -148,7 +148,7 @@ def _link_view(word: str, accounts: Accounts) -> ActionView:
             submit="Set password and enter",
             fields=(
                 *(asked if founding else ()),
-                _new_password("password", "New password", _PASSWORD_HINT),
+                _new_password("password", "New password", _LONG),
                 _new_password("repeated", "The same again", ""),
             ),
         ),
@@ -156,9 +156,7 @@ def _link_view(word: str, accounts: Accounts) -> ActionView:
 
 
 def _new_password(name: str, label: str, hint: str) -> Field:
-    return Field(
-        name=name, label=label, kind=Kind.SECRET, hint=hint, autocomplete="new-password"
-    )
+    return Field(name=name, label=label, kind=Kind.SECRET, hint=hint, autocomplete="new-password")
 
 
 @router.get("/links/{word}", openapi_extra=ANONYMOUS, response_model=None)
@@ -206,7 +204,7 @@ def _account_view(actor: Actor) -> ActionView:
                     kind=Kind.SECRET,
                     autocomplete="current-password",
                 ),
-                _new_password("password", "New password", _PASSWORD_HINT),
+                _new_password("password", "New password", _LONG),
             ),
         ),
     )

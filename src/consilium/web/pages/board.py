@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How runs stand, from the board of this application; an office that runs nothing has an empty one."""
+"""How runs stand, from the board of this application; empty in an office that runs nothing."""
 
 from typing import cast
 

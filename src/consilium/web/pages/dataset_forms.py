@@ -87,9 +87,7 @@ def cap_view(one: Dataset) -> ActionView:
 
 def raise_view(one: Dataset, *, unfreeze: bool) -> ActionView:
     """Returns the form that proposes a higher cap, or to unfreeze."""
-    cap = Field(
-        name="epsilon", label="New cap", kind=Kind.NUMBER, unit=f"epsilon per {one.unit}"
-    )
+    cap = Field(name="epsilon", label="New cap", kind=Kind.NUMBER, unit=f"epsilon per {one.unit}")
     return ActionView(
         kind=one.name,
         title="Unfreeze the dataset" if unfreeze else "Raise the cap",
@@ -181,9 +179,7 @@ def withdraw_view(one: Dataset) -> ActionView:
             back=_back(one),
             fields=(
                 Field(name="reason", label="Why?", kind=Kind.LINES),
-                Field(
-                    name="confirm", label="Type the dataset's name to confirm", hint=one.name
-                ),
+                Field(name="confirm", label="Type the dataset's name to confirm", hint=one.name),
             ),
         ),
     )

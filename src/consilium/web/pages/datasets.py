@@ -89,9 +89,7 @@ def new_dataset(request: Request, actor: CurrentActor, office: TheOffice) -> Res
 
 
 @router.post("/datasets/new", response_model=None)
-def register(
-    request: Request, actor: CurrentActor, office: TheOffice, answers: Posted
-) -> Response:
+def register(request: Request, actor: CurrentActor, office: TheOffice, answers: Posted) -> Response:
     """Registers a dataset."""
     view = dataset_forms.register_view(office.settings.get(actor).policy.dataset_cap)
 
@@ -310,9 +308,7 @@ def _confirm_view(office: Office, actor: Actor, dataset: str, proposal: str) -> 
 
 
 @router.post("/datasets/{dataset}/raises/{proposal}", response_model=None)
-def confirm(
-    request: Request, actor: CurrentActor, office: TheOffice, answers: Posted
-) -> Response:
+def confirm(request: Request, actor: CurrentActor, office: TheOffice, answers: Posted) -> Response:
     """Makes another person's proposal true."""
     dataset, proposal = request.path_params["dataset"], request.path_params["proposal"]
     view = _confirm_view(office, actor, dataset, proposal)

@@ -70,9 +70,9 @@ def budget_bar(budget: Budget) -> Markup:
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Panel:
-    """Where numbers are on paper."""
+@dataclass(frozen=True, slots=True)
+class _Paper:
+    """A drawing and its margins."""
 
     width: float
     height: float
@@ -80,16 +80,40 @@ class _Panel:
     right: float
     top: float
     bottom: float
+
+
+_MONTHS: Final = _Paper(width=440, height=230, left=34, right=22, top=22, bottom=34)
+_WIDE: Final = _Paper(width=860, height=380, left=42, right=190, top=18, bottom=46)
+_SLIM: Final = _Paper(width=360, height=300, left=42, right=14, top=18, bottom=46)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Panel:
+    """Where numbers are on paper."""
+
+    paper: _Paper
     x: tuple[float, float]
     y: tuple[float, float]
 
+    @property
+    def end(self) -> float:
+        """Where the axis ends."""
+        return self.paper.width - self.paper.right
+
+    @property
+    def base(self) -> float:
+        """Where the axis of x lies."""
+        return self.paper.height - self.paper.bottom
+
     def at(self, x: float, y: float) -> tuple[float, float]:
+        """Returns a point of the paper."""
         (x_low, x_high), (y_low, y_high) = self.x, self.y
         across = (x - x_low) / ((x_high - x_low) or 1.0)
         up = (y - y_low) / ((y_high - y_low) or 1.0)
         return (
-            self.left + across * (self.width - self.left - self.right),
-            self.height - self.bottom - up * (self.height - self.top - self.bottom),
+            self.paper.left + across * (self.end - self.paper.left),
+            self.base - up * (self.base - self.paper.top),
         )
 
 
@@ -137,7 +161,7 @@ def _grid(panel: _Panel, *, places: int) -> list[Markup]:
 def _svg(panel: _Panel, name: str, alternative: str, drawn: Sequence[Markup]) -> Markup:
     return Markup(
         '<svg class="chart {}" viewBox="0 0 {:g} {:g}" role="img" aria-label="{}">{}</svg>'
-    ).format(name, panel.width, panel.height, alternative, Markup("").join(drawn))
+    ).format(name, panel.paper.width, panel.paper.height, alternative, Markup("").join(drawn))
 
 
 # -- By month -------------------------------------------------------------------------
@@ -152,14 +176,14 @@ def draw_months(budget: Budget) -> Markup:
     last = _number(months[-1].first)
     shown_end = min(_number(end) if end else last, last + max(12, 2 * (last - first + 1)))
     panel = _Panel(
-        **{"width": 440, "height": 230, "left": 34, "right": 22, "top": 22, "bottom": 34},
+        paper=_MONTHS,
         x=(first - 0.5, max(shown_end, first + 5) + 0.5),
         y=(0.0, budget.cap * 1.04),
     )
     spent = [panel.at(_number(one.first), one.epsilon) for one in months]
     drawn = _grid(panel, places=0 if budget.cap >= 4 else 1)
     drawn.append(_line([panel.at(panel.x[0], budget.cap), panel.at(panel.x[1], budget.cap)], "cap"))
-    drawn.append(_text(panel.left + 4, panel.at(0, budget.cap)[1] - 5, f"cap {budget.cap:g}"))
+    drawn.append(_text(panel.paper.left + 4, panel.at(0, budget.cap)[1] - 5, f"cap {budget.cap:g}"))
     if end is not None:
         drawn.append(_line([spent[-1], _towards(panel, budget, shown_end)], "ahead"))
     drawn += [_line(spent, "spent"), *_dots(spent, "spent")]
@@ -181,7 +205,7 @@ def _towards(panel: _Panel, budget: Budget, shown_end: int) -> tuple[float, floa
 def _month_marks(panel: _Panel) -> list[Markup]:
     low, high = math.ceil(panel.x[0]), math.floor(panel.x[1])
     every = next(step for step in (1, 2, 3, 6, 12, 24, 60, 120) if (high - low) / step <= 6)
-    base = panel.height - panel.bottom + 18
+    base = panel.base + 18
     return [
         _text(panel.at(number, 0)[0], base, _month_name(number), name="tick", anchor="middle")
         for number in range(low, high + 1)
@@ -230,20 +254,15 @@ def _live_panel(view: LiveView, *, wide: bool) -> _Panel:
     levels = [spot.quality for spot in view.spots] + [one.quality for one in view.references]
     low, high = (min(levels), max(levels)) if levels else (0.5, 1.0)
     room = 0.12 * (high - low) or 0.05
-    size = (
-        {"width": 860, "height": 380, "right": 190}
-        if wide
-        else {"width": 360, "height": 300, "right": 14}
-    )
     return _Panel(
-        **{**size, "left": 42, "top": 18, "bottom": 46},
+        paper=_WIDE if wide else _SLIM,
         x=(0.0, max(view.granted, view.epsilon)),
         y=(max(0.0, low - room), min(1.0, high + room)),
     )
 
 
 def _epsilon_marks(panel: _Panel) -> list[Markup]:
-    base = panel.height - panel.bottom + 18
+    base = panel.base + 18
     marks = [
         _text(panel.at(mark, 0)[0], base, f"{mark:g}", name="tick", anchor="middle")
         for mark in round_marks(*panel.x)
@@ -253,24 +272,22 @@ def _epsilon_marks(panel: _Panel) -> list[Markup]:
 
 
 def _labels(panel: _Panel, view: LiveView) -> list[Markup]:
-    """Names lines where they end, right of a wide chart; a slim one has them inside."""
+    """Names lines where they end: right of a wide chart, inside a slim one."""
+    inside = panel.paper is _SLIM
     labels = [_Label(one.arm, "reference", one.quality) for one in view.references]
-    if view.spots and panel.right > 100:
+    if view.spots and not inside:
         labels.append(_Label("this run", "main", view.spots[-1].quality))
-    tall = panel.height - panel.top - panel.bottom
-    (low, high) = panel.y
-    places = spread_apart(
-        [(one.quality - low) / (high - low) for one in labels], _LINE / tall
-    )
-    end = panel.width - panel.right
-    inside = panel.right <= 100
+    tall, (low, high) = panel.base - panel.paper.top, panel.y
+    places = spread_apart([(one.quality - low) / (high - low) for one in labels], _LINE / tall)
+    x, anchor, down = (panel.end - 2, "end", -4) if inside else (panel.end + 10, "start", 4)
+    suffix = {"reference": "" if inside else ", reference"}
     return [
         _text(
-            end - 2 if inside else end + 10,
-            panel.height - panel.bottom - place * tall - (4 if inside else -4),
-            f"{label.words}, reference" if label.name == "reference" and not inside else label.words,
+            x,
+            panel.base - place * tall + down,
+            f"{label.words}{suffix.get(label.name, '')}",
             name=label.name,
-            anchor="end" if inside else "start",
+            anchor=anchor,
         )
         for label, place in zip(labels, places, strict=True)
     ]

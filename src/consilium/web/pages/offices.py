@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The office itself: other sites, the log, the rules, how it is, the first run."""
 
-from typing import Final
+from typing import Annotated, Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel
 
 from consilium.adapters.office.office import Office
 from consilium.adapters.office.values import LogFilter, LogReport, Page, Settings
@@ -93,7 +94,9 @@ def _site_view(one: Association, step: str) -> ActionView:
             title=f"Accept {one.name}",
             cli=f"consilium site accept {one.id}",
             happens=("Its projects and cards can come here; every project is still decided on.",),
-            form=Form(action=f"/sites/{one.id}/accept", submit="Accept", back=back, fields=(words,)),
+            form=Form(
+                action=f"/sites/{one.id}/accept", submit="Accept", back=back, fields=(words,)
+            ),
         )
     if step == "refuse":
         return ActionView(
@@ -165,30 +168,38 @@ def take_step(
 # -- Log ------------------------------------------------------------------------------
 
 
+class _Which(BaseModel):
+    """Which entries, as an address says it."""
+
+    action: str = ""
+    outcome: str = ""
+    before: int | None = None
+
+
 @page(router, "/log")
 def log(
     request: Request,
     actor: CurrentActor,
     office: TheOffice,
-    action: str = "",
-    outcome: str = "",
-    before: int | None = None,
+    which: Annotated[_Which, Query()],
 ) -> Response:
     """Shows the log, newest first."""
-    return show(request, actor, _log_view(office, actor, None, (action, outcome, before)))
+    return show(request, actor, _log_view(office, actor, None, which))
 
 
 def _log_view(
     office: Office,
     actor: Actor,
     report: LogReport | None,
-    which: tuple[str, str, int | None] = ("", "", None),
+    which: _Which,
 ) -> LogView:
-    action, outcome, before = which
+    action, outcome = which.action, which.outcome
     wanted = LogFilter(action=action or None, outcome=outcome or None)
-    entries = office.log.latest(actor, wanted, Page(beyond=before))
+    entries = office.log.latest(actor, wanted, Page(beyond=which.before))
     newest = office.log.latest(actor, LogFilter(), Page(most=1))
-    older = f"/log?action={action}&outcome={outcome}&before={entries[-1].sequence}" if entries else ""
+    older = (
+        f"/log?action={action}&outcome={outcome}&before={entries[-1].sequence}" if entries else ""
+    )
     return LogView(
         entries=tuple(reading.log_line(one) for one in entries),
         total=newest[0].sequence if newest else 0,
@@ -243,7 +254,7 @@ def _witness(report: LogReport) -> str:
 @router.post("/log/verify", response_model=None)
 def verify(request: Request, actor: CurrentActor, office: TheOffice) -> Response:
     """Checks the chain and shows what was found."""
-    return show(request, actor, _log_view(office, actor, office.log.verify(actor)))
+    return show(request, actor, _log_view(office, actor, office.log.verify(actor), _Which()))
 
 
 @router.get("/log/export", response_model=None)

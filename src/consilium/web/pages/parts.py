@@ -27,7 +27,7 @@ class Kind(StrEnum):
 
     TEXT = "text"
     EMAIL = "email"
-    SECRET = "password"  # what HTML calls it
+    SECRET = "password"  # noqa: S105 - what HTML calls it
     NUMBER = "number"
     DATE = "date"
     LINES = "lines"
@@ -205,5 +205,3 @@ class Frame:
 
 def _within(path: str, section: str) -> bool:
     return path == section or path.startswith(f"{section.rstrip('/')}/")
-
-

@@ -480,9 +480,7 @@ def set_members(
     request: Request, actor: CurrentActor, office: TheOffice, answers: Posted
 ) -> Response:
     """Puts others in and takes others out."""
-    one = next(
-        one for one in office.roles.groups(actor) if one.id == request.path_params["group"]
-    )
+    one = next(one for one in office.roles.groups(actor) if one.id == request.path_params["group"])
     wanted = {member for member in answers.get("members", "").split(",") if member}
 
     def act() -> Response:

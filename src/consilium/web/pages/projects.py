@@ -8,10 +8,10 @@ from typing import Final
 from fastapi import APIRouter, Request, Response
 
 from consilium.adapters.office.office import Office
-from consilium.adapters.office.values import ProjectView, Review, Said, Verdict
+from consilium.adapters.office.values import ProjectView, Review, Said
 from consilium.errors import AccessDenied, ConfigError, NotFound
 from consilium.governance.access import Actor
-from consilium.governance.contract import Conditions
+from consilium.governance.contract import Conditions, Verdict
 from consilium.governance.projects import State
 from consilium.web.access import CurrentActor, TheOffice
 from consilium.web.pages import decisions, reading, words
@@ -19,7 +19,7 @@ from consilium.web.pages.board import progress_of
 from consilium.web.pages.parts import Link, Notice, Tone
 from consilium.web.pages.research_views import ProjectLine, ProjectsView
 from consilium.web.pages.showing import Answers, Posted, page, see_other, show, take, whole
-from consilium.web.pages.views import ActionView, InboxView, Price, ReviewView, Running
+from consilium.web.pages.views import ActionView, InboxView, Price, ReviewView, Running, WhatIf
 from consilium.web.pages.what_if import what_if
 
 router = APIRouter(include_in_schema=False)
@@ -39,10 +39,17 @@ def inbox(request: Request, actor: CurrentActor, office: TheOffice) -> Response:
         ),
         running=tuple(_running(request, one) for one in lists.running),
         decided=tuple(reading.decided_view(one) for one in lists.decided),
-        asks=reading.asks(lists),
+        asks=_asks(office, actor),
         cli="consilium project inbox",
     )
     return show(request, actor, view)
+
+
+def _asks(office: Office, actor: Actor) -> tuple[Link, ...]:
+    """Returns what waits besides projects: requests, higher caps, other offices."""
+    requests = [one for one in office.grants.requests(actor) if one.author != actor.id]
+    raises = [one for one in office.datasets.proposals(actor) if one.proposed_by != actor.id]
+    return reading.asks(requests, raises, office.associations.all(actor))
 
 
 def _running(request: Request, project: ProjectView) -> Running:
@@ -86,17 +93,34 @@ def projects(request: Request, actor: CurrentActor, office: TheOffice) -> Respon
 
 
 def prices(office: Office, actor: Actor, project: ProjectView) -> tuple[Price, ...]:
-    """Returns the price on this office's dataset; nothing where the reader may not see it."""
+    """Returns the price on this office's dataset; nothing where it takes no part."""
+    price = _price(office, actor, project, None)
+    return () if price is None else (price,)
+
+
+def _price(office: Office, actor: Actor, project: ProjectView, steps: int | None) -> Price | None:
+    bound, promised = project.contract.datasets.get(office.desk.name), project.contract.guarantee
+    if bound is None or promised is None:
+        return None
     try:
-        price = office.projects.price(actor, project.id)
+        price = office.projects.price(actor, project.id, steps=steps)
     except (AccessDenied, NotFound):
-        return ()
-    if price is None:
-        return ()
-    promised = project.contract.guarantee
-    card = office.datasets.get(actor, price.dataset)
-    unit = promised.unit if promised else card.unit
-    return (reading.price_view(price, patients=card.noisy_patients, unit=unit),)
+        return None
+    return None if price is None else reading.price_view(price, bound.dataset, promised.unit)
+
+
+def _what_if(
+    office: Office, actor: Actor, project: ProjectView, asked: str | None
+) -> WhatIf | None:
+    whole_price = _price(office, actor, project, None)
+    if whole_price is None:
+        return None
+    return what_if(
+        project.contract,
+        whole_price,
+        asked,
+        lambda steps: _price(office, actor, project, steps),
+    )
 
 
 @page(router, "/projects/{project}")
@@ -123,7 +147,7 @@ def _review(request: Request, actor: Actor, office: Office, found: ProjectView) 
         leaves=reading.what_leaves(contract),
         stays=reading.what_stays(contract),
         prices=priced,
-        what_if=what_if(contract, priced[0], asked) if deciding else None,
+        what_if=_what_if(office, actor, found, asked) if deciding else None,
         meaning=_meaning(found, priced),
         people=reading.people_of(contract),
         parameters=reading.parameters(contract),
@@ -152,9 +176,7 @@ def _meaning(found: ProjectView, priced: tuple[Price, ...]) -> str:
 def _refused_by_rules(found: ProjectView) -> Notice | None:
     if not found.refusals or found.state not in _REVIEWED:
         return None
-    return Notice(
-        Tone.STOP, "The rules of this office do not allow it.", "; ".join(found.refusals)
-    )
+    return Notice(Tone.STOP, "The rules of this office do not allow it.", "; ".join(found.refusals))
 
 
 def _difference(office: Office, actor: Actor, found: ProjectView) -> str:
@@ -260,7 +282,9 @@ def _end_of(day: str) -> datetime:
     try:
         return datetime.combine(datetime.fromisoformat(day).date(), time.max, UTC)
     except ValueError:
-        raise ConfigError(f"expires: {day[:20]!r} is no day; expected one like 2027-03-31") from None
+        raise ConfigError(
+            f"expires: {day[:20]!r} is no day; expected one like 2027-03-31"
+        ) from None
 
 
 def _ask(office: Office, actor: Actor, found: ProjectView, answers: Answers, _: str) -> object:

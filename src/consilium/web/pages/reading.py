@@ -6,22 +6,24 @@ follows `decide`, and pressing one asks the service again.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
 from consilium.adapters.office.values import (
-    Inbox,
-    Price,
     ProjectView,
+    Raise,
+    Request,
+    RequestState,
     Review,
     SiteDecision,
-    Verdict,
 )
+from consilium.adapters.store.ledger_views import Price
 from consilium.federation.arms import ARMS
 from consilium.governance.access import Action, Actor, Resource, ResourceKind
+from consilium.governance.association import Association, AssociationState
 from consilium.governance.audit_log import Entry, Outcome
-from consilium.governance.contract import Contract, Guarantee
+from consilium.governance.contract import Contract, Guarantee, Verdict
 from consilium.governance.decisions import decide
 from consilium.governance.projects import State, Turn
 from consilium.web import formats
@@ -178,18 +180,19 @@ def _in_words(value: object) -> str:
     return str(value)
 
 
-def price_view(price: Price, *, patients: int, unit: str) -> views.Price:
+def price_view(price: Price, dataset: str, unit: str) -> views.Price:
     """Returns a price as pages show it."""
     return views.Price(
-        dataset=price.name,
-        dataset_id=price.dataset,
-        patients=patients,
+        dataset=dataset,
+        patients=price.patients,
         unit=unit,
         delta=price.delta,
         alone=price.alone,
         before=price.before,
         after=price.after,
         cap=price.cap,
+        fits=price.fits,
+        left_out=price.exhausted,
     )
 
 
@@ -211,8 +214,10 @@ def checks(project: ProjectView) -> tuple[views.Check, ...]:
             if _sums_securely(contract)
             else "The secure sum is off: the coordinator would see this hospital's update",
         ),
-        *(views.Check(passed=False, text=f"Against the rules here: {one}")
-          for one in project.refusals),
+        *(
+            views.Check(passed=False, text=f"Against the rules here: {one}")
+            for one in project.refusals
+        ),
     )
 
 
@@ -248,25 +253,32 @@ def decided_view(project: ProjectView) -> views.Decided:
     )
 
 
-def asks(inbox: Inbox) -> tuple[Link, ...]:
+def asks(
+    requests: Iterable[Request], raises: Iterable[Raise], offices: Iterable[Association]
+) -> tuple[Link, ...]:
     """Returns what waits besides projects."""
-    requests = (
+    grants = (
         Link(
-            f"{one.author_name} asks for a grant: {_short(one.draft.reason)}",
-            f"/requests/{one.id}",
+            f"{one.author_name} asks for a grant: {_short(one.draft.reason)}", f"/requests/{one.id}"
         )
-        for one in inbox.requests
+        for one in requests
+        if one.state is RequestState.PENDING
     )
-    raises = (
+    caps = (
         Link(
             f"{one.proposed_by_name} proposes "
             + ("to unfreeze a dataset" if one.epsilon is None else f"a cap of {one.epsilon:g}")
             + f": {_short(one.reason)}",
             f"/datasets/{one.dataset}/raises/{one.id}",
         )
-        for one in inbox.raises
+        for one in raises
     )
-    return (*requests, *raises)
+    others = (
+        Link(f"{one.name} asks to be associated", "/sites")
+        for one in offices
+        if one.state is AssociationState.RECEIVED
+    )
+    return (*grants, *caps, *others)
 
 
 def _short(text: str) -> str:

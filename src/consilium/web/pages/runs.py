@@ -127,7 +127,7 @@ def live_view(found: ProjectView, actor: Actor, progress: RunProgress | None) ->
 def _left(progress: RunProgress | None) -> str:
     known = progress is not None and progress.moving and progress.seconds_left is not None
     if not known or progress is None or progress.seconds_left is None:
-        return "–"
+        return "not known"
     return formats.duration(progress.seconds_left)
 
 

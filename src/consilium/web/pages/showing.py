@@ -236,4 +236,3 @@ def problem_page(request: Request, problem: Problem) -> Response:
     except (ConsiliumError, AttributeError):
         actor = None
     return show(request, actor, view, problem.status)
-

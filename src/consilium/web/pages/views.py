@@ -88,10 +88,11 @@ class Price:
         before: Composed epsilon of what is spent and reserved now.
         after: Composed epsilon with this.
         cap: Of the dataset.
+        fits: Whether the ledger would grant it now.
+        left_out: Patients whose own budget is used up.
     """
 
     dataset: str
-    dataset_id: str
     patients: int
     unit: str
     delta: float
@@ -99,12 +100,8 @@ class Price:
     before: float
     after: float
     cap: float
-    reserved: bool = False  # `before` holds this price already
-
-    @property
-    def fits(self) -> bool:
-        """Whether the cap allows it."""
-        return self.after <= self.cap
+    fits: bool
+    left_out: int = 0
 
     @property
     def remains(self) -> float:
@@ -151,7 +148,13 @@ class Band:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """What a dataset's ledger says: every number as composed by the ledger, none added here."""
+    """What a dataset's ledger says: every number as composed by the ledger, none added here.
+
+    Attributes:
+        by_patient: Over all datasets of the office.
+        patient_cap: Epsilon of every patient over all datasets.
+        exact: A tighter figure, where one contract fixed everything in advance.
+    """
 
     unit: str
     delta: float
@@ -162,10 +165,12 @@ class Budget:
     by_project: tuple[Spender, ...]
     by_month: tuple[Month, ...]
     by_patient: tuple[Band, ...]
+    patients: int
+    patient_cap: float
     opted_out: int
+    exact: float | None
     meaning: str
     forecast: str
-    accountant: str
 
 
 # -- Steward --------------------------------------------------------------------------

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The question "what if I only allow this much?": priced by the accountant.
+"""The question "what if I only allow this much?", answered by accountant and ledger.
 
 Guarantees: the rounds that fit a smaller epsilon are those that the accountant prices within it
-in the worst view; where a contract does not say enough to price a step, there is no answer.
+in the worst view, and what then remains is the ledger's own figure for that many; where a
+contract does not say enough to price a step, there is no answer.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import cast
+from typing import Final, cast, final
 
 from consilium.dp.accounting import Accountant, steps_within
 from consilium.dp.plan import calibrated_noise
@@ -15,31 +18,51 @@ from consilium.errors import ConsiliumError
 from consilium.governance.contract import Contract
 from consilium.web.pages.views import Allowed, Price, WhatIf
 
-_STEPS = 20  # of the slider
+_STEPS: Final = 20  # of the slider
 
 
-def what_if(contract: Contract, price: Price, asked: str | None) -> WhatIf | None:
-    """Returns the answer to `asked`, half the price where nothing was asked yet."""
+@final
+@dataclass(frozen=True, slots=True)
+class _Sampling:
+    delta: float
+    probability: float
+    accountant: Accountant
+
+
+def what_if(
+    contract: Contract, price: Price, asked: str | None, price_of: Callable[[int], Price | None]
+) -> WhatIf | None:
+    """Returns the answer to `asked`, to half the price where nothing was asked yet.
+
+    Args:
+        contract: Of the project.
+        price: Of all its steps.
+        asked: As it was typed, or None.
+        price_of: The ledger's price of a number of steps.
+    """
     promised = contract.guarantee
     if promised is None or not price.alone > 0:
         return None
     wanted, error = _read(asked, price.alone)
-    rounds = _rounds_within(contract, wanted)
-    if rounds is None:
+    fitting = _rounds_within(contract, wanted)
+    if fitting is None:
         return None
-    highest = price.alone
+    rounds = min(fitting, promised.steps)
+    then = price_of(rounds) if rounds else None
+    remains = then.remains if then else price.cap - price.before
+    step = round(price.alone / _STEPS, 4)
     return WhatIf(
         dataset=price.dataset,
-        lowest=round(highest / _STEPS, 4),
-        highest=highest,
-        step=round(highest / _STEPS, 4),
+        lowest=step,
+        highest=math.ceil(price.alone * 100) / 100,
+        step=step,
         rounds=promised.steps,
         error=error,
         asked=Allowed(
             epsilon=wanted,
-            rounds=min(rounds, promised.steps),
-            remains=max(0.0, price.cap - price.before - wanted),
-            more=int(max(0.0, price.cap - price.before - wanted) // wanted),
+            rounds=rounds,
+            remains=max(0.0, remains),
+            more=int(max(0.0, remains) // wanted),
         ),
     )
 
@@ -51,8 +74,9 @@ def _read(asked: str | None, highest: float) -> tuple[float, str]:
         value = float(asked.replace(",", "."))
     except ValueError:
         value = -1.0
-    if not 0 < value <= highest * (1 + 1e-9) + 0.01:
-        return highest / 2, f"Type a number above 0, at most {highest:.2f}"
+    most = math.ceil(highest * 100) / 100
+    if not 0 < value <= most:
+        return highest / 2, f"Type a number above 0, at most {most:.2f}"
     return min(value, highest), ""
 
 
@@ -63,16 +87,17 @@ def _rounds_within(contract: Contract, epsilon: float) -> int | None:
         return None
     settings = cast("Mapping[str, object]", dp)
     batch, patients = _positive(settings, "expected_batch"), _positive(settings, "patients")
-    accountant: Accountant = "rdp" if settings.get("accountant") == "rdp" else "pld"
     if batch is None or patients is None:
         return None
-    target = _positive(settings, "target_epsilon")
-    noise = _positive(settings, "noise_multiplier")
-    if noise is None and target is not None:
-        noise = _noise(target, promised.delta, batch / patients, promised.steps, accountant)
-    if noise is None:
+    accountant: Accountant = "rdp" if settings.get("accountant") == "rdp" else "pld"
+    noise, target = _positive(settings, "noise_multiplier"), _positive(settings, "target_epsilon")
+    sampling = _Sampling(promised.delta, batch / patients, accountant)
+    try:
+        if noise is None and target is not None:
+            noise = _noise(sampling, target, _rounds(contract) or promised.steps)
+        return None if noise is None else _steps(sampling, epsilon, noise)
+    except ConsiliumError:
         return None
-    return _steps(epsilon, promised.delta, batch / patients, noise, accountant)
 
 
 def _positive(settings: Mapping[str, object], name: str) -> float | None:
@@ -80,33 +105,29 @@ def _positive(settings: Mapping[str, object], name: str) -> float | None:
     return float(value) if isinstance(value, int | float) and value > 0 else None
 
 
+def _rounds(contract: Contract) -> int | None:
+    training = contract.project.get("training")
+    rounds = training.get("rounds") if isinstance(training, Mapping) else None
+    return rounds if isinstance(rounds, int) else None
+
+
 @lru_cache(maxsize=64)
-def _noise(
-    target: float, delta: float, probability: float, steps: int, accountant: Accountant
-) -> float | None:
-    try:
-        return calibrated_noise(
-            target_epsilon=target,
-            delta=delta,
-            sampling_probability=probability,
-            steps=steps,
-            accountant=accountant,
-        )
-    except ConsiliumError:
-        return None
+def _noise(sampling: _Sampling, target: float, steps: int) -> float:
+    return calibrated_noise(
+        target_epsilon=target,
+        delta=sampling.delta,
+        sampling_probability=sampling.probability,
+        steps=steps,
+        accountant=sampling.accountant,
+    )
 
 
 @lru_cache(maxsize=256)
-def _steps(
-    epsilon: float, delta: float, probability: float, noise: float, accountant: Accountant
-) -> int | None:
-    try:
-        return steps_within(
-            budget_epsilon=epsilon,
-            delta=delta,
-            sampling_probability=probability,
-            noise_multiplier=noise,
-            accountant=accountant,
-        )
-    except ConsiliumError:
-        return None
+def _steps(sampling: _Sampling, epsilon: float, noise: float) -> int:
+    return steps_within(
+        budget_epsilon=epsilon,
+        delta=sampling.delta,
+        sampling_probability=sampling.probability,
+        noise_multiplier=noise,
+        accountant=sampling.accountant,
+    )
