@@ -13,6 +13,7 @@ Not here: how bytes travel (`Engine`).
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +29,7 @@ from consilium.adapters.run_watch import RunWatch
 from consilium.adapters.site_session import SiteSession, make_call
 from consilium.adapters.stage import Observer, Run
 from consilium.adapters.store.office_shelves import PROJECTS
-from consilium.errors import ConsiliumError, NotFound
+from consilium.errors import AccessDenied, ConsiliumError, NotFound
 from consilium.federation.enrolment import Call
 from consilium.governance.access import Actor, ActorKind
 from consilium.governance.projects import State
@@ -36,6 +37,8 @@ from consilium.governance.projects import State
 logger: Final = logging.getLogger("consilium.adapters")
 _SEED: Final = 0  # of the first weights; coins and noise are the operating system's
 _QUORUM_SECONDS: Final = 10.0
+_NEWS_SECONDS: Final = 20.0  # until a site's courier has brought the others' decisions
+_PAUSE: Final = 0.5  # seconds
 _ENDED_BY_PEOPLE: Final = (State.STOPPED, State.REVOKED)
 
 
@@ -91,8 +94,19 @@ class _LineHere:
         self._session: SiteSession | None = None
 
     def enrol(self) -> list[bytes]:
-        """Returns the site's enrolment and standing."""
-        return self._open().enrol()
+        """Returns the site's enrolment and standing, once it knows that all said yes.
+
+        Raises:
+            AccessDenied: It refuses.
+        """
+        deadline = time.monotonic() + _NEWS_SECONDS
+        while True:
+            try:
+                return self._open().enrol()
+            except AccessDenied:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_PAUSE)
 
     def standing(self) -> list[bytes]:
         """Returns the site's standing."""
