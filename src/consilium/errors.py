@@ -12,9 +12,13 @@
     │   ├── BudgetExceeded     the charge does not fit what is left
     │   └── UnsupportedEvent   the accountant has no theorem for this event
     ├── AccessDenied           what a refused caller sees
+    │   ├── NotSignedIn        nobody knows who the caller is
+    │   └── TooManyTries       it was tried too often; `seconds` says how long to wait
     ├── Conflict               it is not as the caller last saw it; nothing changed
+    │   └── Stale              the caller named a version that is no longer the newest
     ├── DataError              data that cannot be used as they are
-    │   └── NotFound           there is no such thing here
+    │   ├── NotFound           there is no such thing here
+    │   └── TooLarge           more than is read at once
     └── ConfigError            a project file or an option that cannot be used as it is
 
 Programming mistakes stay `ValueError` and `TypeError`. A message says what was found, what
@@ -83,8 +87,24 @@ class AccessDenied(ConsiliumError):
     """The caller may not do this; the message gives the reason and nothing else."""
 
 
+class NotSignedIn(AccessDenied):
+    """Nobody knows who the caller is."""
+
+
+class TooManyTries(AccessDenied):
+    """It was tried too often."""
+
+    def __init__(self, message: str, seconds: int) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
 class Conflict(ConsiliumError):
     """It is not as the caller last saw it, or not in a state that allows this; nothing changed."""
+
+
+class Stale(Conflict):
+    """The caller named a version that is no longer the newest."""
 
 
 class DataError(ConsiliumError):
@@ -93,6 +113,10 @@ class DataError(ConsiliumError):
 
 class NotFound(DataError):
     """There is no such thing here, or none that this caller may know of."""
+
+
+class TooLarge(DataError):
+    """More than is read at once."""
 
 
 class ConfigError(ConsiliumError):

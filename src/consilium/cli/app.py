@@ -192,6 +192,51 @@ def search(
 
 
 @app.command()
+def serve(
+    folder: Annotated[Path, typer.Argument(help="Of an office that was made.", metavar="FOLDER")],
+    database: Annotated[
+        str | None, typer.Option(help="Default FOLDER/office.db, or $CONSILIUM_DATABASE.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address of this machine to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="Certificate chain, PEM. Needed off this machine.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its key, PEM.")] = None,
+    a_proxy_in_front_ends_tls_at: Annotated[
+        str | None, typer.Option(help="https://... as people reach it; this speaks plain HTTP.")
+    ] = None,
+    courier_seconds: Annotated[
+        float, typer.Option(min=0, help="Between visits at coordinators; 0: never.")
+    ] = 15.0,
+    log_format: Annotated[
+        Literal["text", "json"], typer.Option(help="On standard error.")
+    ] = "text",
+) -> None:
+    """Serves an office's pages and API; the first time, prints the link that sets it up.
+
+    Example: consilium serve /srv/consilium --host office.hospital.example --port 443
+    --tls-cert chain.pem --tls-key key.pem
+    """
+    listening = import_module("consilium.web.serving").Listening(
+        host=host,
+        port=port,
+        certificate=tls_cert,
+        key=tls_key,
+        proxied_as=a_proxy_in_front_ends_tls_at,
+    )
+    serving = import_module("consilium.cli.serving")
+    request = serving.Request(
+        folder=folder,
+        database=database,
+        listening=listening,
+        courier_seconds=courier_seconds,
+        log_format=log_format,
+    )
+    serving.run_serve(request)
+
+
+@app.command()
 def epsilon(
     sampling_probability: Probability,
     noise_multiplier: Annotated[float, typer.Option(help="Noise deviation over clip norm.")],

@@ -126,11 +126,19 @@ class Associations:
             if accept:
                 _check_words(row.known, words)
                 self._check_free(turn, row.known.name)
-            self._move(turn, row, event, {"accepted": accept})
             office = OFFICE.get(turn.connection, THE_OFFICE)
             said = decode(row.introduction, INTRODUCTION, limit=LARGEST)
             claim = Answer(b"", accept, office.name, office.kind, b"", turn.now.isoformat(), b"")
-            return encode(rules.answer(said, claim, self._desk.key))
+            message = encode(rules.answer(said, claim, self._desk.key))
+            self._move(turn, replace(row, answer=message), event, {"accepted": accept})
+        return message
+
+    def answer_for(self, key: bytes) -> bytes | None:
+        """Returns the newest answer to an introduction signed by `key`, or None."""
+        with self._desk.database.reading() as connection:
+            rows = ASSOCIATIONS.where(connection)
+        own = [row.answer for row in rows if row.known.key == key and row.answer]
+        return own[-1] if own else None
 
     def take_answer(self, message: bytes) -> Association:
         """Keeps the answer to our introduction; still to be confirmed with `confirm`.
@@ -181,6 +189,13 @@ class Associations:
         with self._desk.looking(actor) as turn:
             turn.allow(Action.SEE_ASSOCIATIONS, Resource(kind=ResourceKind.ASSOCIATION))
             return tuple(row.known for row in ASSOCIATIONS.where(turn.connection))
+
+    def dialled(self) -> tuple[Association, ...]:
+        """Returns the offices that this one visits: asked or associated, with an address."""
+        living = (AssociationState.ASKED, AssociationState.ACCEPTED)
+        with self._desk.database.reading() as connection:
+            rows = ASSOCIATIONS.where(connection)
+        return tuple(row.known for row in rows if row.known.state in living and row.known.address)
 
     def introduction(self, association: str) -> bytes:
         """Returns the message that we asked with, to send it again."""

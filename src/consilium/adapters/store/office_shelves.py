@@ -208,11 +208,12 @@ class RaiseRow:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssociationRow:
-    """Another office, and the message that came first."""
+    """Another office, the message that came first, and our answer to it."""
 
     known: Association
     introduction: bytes
     nonce: bytes
+    answer: bytes = b""
 
 
 @final
