@@ -19,6 +19,7 @@ from consilium.adapters.store.ledger_views import Standing
 from consilium.adapters.whole_files import write_whole
 from consilium.errors import ConfigError
 from consilium.governance.composition import Cap
+from consilium.web import formats
 
 _REFUSED: Final = 2
 
@@ -140,27 +141,26 @@ def _show(one: Standing) -> None:
     state = ", frozen" if one.frozen else ""
     typer.echo(f"{one.dataset}: {one.patients} patients{state}, {one.opted_out} opted out")
     typer.echo(
-        f"  epsilon {_up(one.epsilon)} of {one.cap:g} at delta {one.delta:g}, unit patient; "
-        f"reserved {_up(one.reserved)}, left {_down(one.free)}"
+        f"  epsilon {formats.epsilon(one.epsilon)} of {one.cap:g} at delta "
+        f"{formats.delta(one.delta)}, unit patient; "
+        f"reserved {formats.epsilon(one.reserved)}, left {_down(one.free)}"
     )
     typer.echo(
         f"  who knows all else guesses whether one patient took part right at most "
         f"{math.ceil(1000 * one.guess) / 10:.1f} times in 100; with no release, 50"
     )
     for project in one.by_project:
-        typer.echo(f"  {project.name}: {_up(project.epsilon)} by itself, {project.steps} steps")
+        typer.echo(
+            f"  {project.name}: {formats.epsilon(project.epsilon)} by itself, {project.steps} steps"
+        )
     for group in one.by_patient:
-        typer.echo(f"  {group.patients} patients at {_up(group.epsilon)} of {one.patient_cap:g}")
-
-
-def _up(epsilon: float) -> str:
-    """Returns an epsilon to three places, never below what it is."""
-    return f"{math.ceil(epsilon * 1000) / 1000:.3f}"
+        spent = formats.epsilon(group.epsilon)
+        typer.echo(f"  {group.patients} patients at {spent} of {one.patient_cap:g}")
 
 
 def _down(epsilon: float) -> str:
     """Returns what is left, never above what it is."""
-    return f"{math.floor(epsilon * 1000) / 1000:.3f}"
+    return f"{math.floor(epsilon * 100) / 100:.2f}"
 
 
 def _done(as_json: bool, **facts: object) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 import httpx
 import pytest
 from fastapi import FastAPI
+from tests.adapters.office.made import make_folder
 
 from consilium.adapters.identity.accounts import Accounts, Founder
 from consilium.adapters.office.office import Office, found_office
 from consilium.adapters.office.values import Invited
 from consilium.web.serving import serving
-from tests.adapters.office.made import make_folder
 
 PASSWORD = "correct horse battery staple"  # noqa: S105
 API = "/api/v1"

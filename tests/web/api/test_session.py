@@ -3,7 +3,6 @@
 
 import httpx
 import pytest
-
 from tests.web.api.conftest import API, PASSWORD, Hospital
 
 OTHER = "quite another set of words"

@@ -65,6 +65,8 @@ class Datasets:
             Conflict: The name is taken.
             BudgetExceeded: The cap does not pay for the count.
         """
+        with self._desk.looking(actor) as turn:  # before anybody learns what lies on this machine
+            turn.allow(Action.REGISTER_DATASET, Resource(kind=ResourceKind.DATASET))
         folder = Path(new.folder).resolve()
         said, fingerprint = read_description(folder), folder_fingerprint(folder)
         _check_words(new.name, new.description, new.tags)

@@ -261,7 +261,7 @@ def _count_members(connection: Connection, dataset: int) -> tuple[int, int]:
         .where(MEMBER.c.dataset == dataset)
         .group_by(PATIENT.c.opted_out)
     )
-    counts = {bool(out): count for out, count in connection.execute(query).tuples()}
+    counts = {bool(out): count for out, count in connection.execute(query)}
     return sum(counts.values()), counts.get(True, 0)
 
 
@@ -312,7 +312,7 @@ def _by_patient(connection: Connection, dataset: int, delta: float) -> tuple[Pat
     )
     curves = spent_by_cohort(connection)
     counted: dict[float, int] = defaultdict(int)
-    for cohort, count in connection.execute(members).tuples():
+    for cohort, count in connection.execute(members):
         counted[epsilon_of(curves.get(cohort, _NOTHING), delta)] += count
     return tuple(Patients(value, counted[value]) for value in sorted(counted))
 

@@ -170,7 +170,7 @@ def change_settings(
 
 def _settings(settings: Settings) -> SettingsAnswer:
     return SettingsAnswer(
-        policy=msgspec.to_builtins(settings.policy),
+        policy=msgspec.json.decode(msgspec.json.encode(settings.policy)),
         title=settings.title,
         idle_minutes=settings.idle_minutes,
         version=settings.version,
