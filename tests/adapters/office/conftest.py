@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A federation of offices: a coordinator and three hospitals with a dataset and a steward each."""
 
-from collections.abc import Callable
+import copy
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -69,9 +70,23 @@ class Federation:
             there.office.projects.take(as_office(there, here), message)
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Federation:
+    """Made once, copied for every test."""
+    made = Federation(tmp_path_factory.mktemp("template"))
+    for staff in (made.centre, *made.sites.values()):
+        staff.office.close()
+    return made
+
+
 @pytest.fixture
-def federation(tmp_path: Path) -> Federation:
-    return Federation(tmp_path)
+def federation(template: Federation, tmp_path: Path) -> Iterator[Federation]:
+    own = copy.copy(template)
+    own.centre = template.centre.copied(tmp_path)
+    own.sites = {name: staff.copied(tmp_path) for name, staff in template.sites.items()}
+    yield own
+    for staff in (own.centre, *own.sites.values()):
+        staff.office.close()
 
 
 @pytest.fixture
@@ -85,6 +100,3 @@ def registered(tmp_path: Path, site: Staff) -> Staff:
     folder = make_folder(tmp_path / "data")
     site.office.datasets.register(site.people["weber"], new_dataset(folder))
     return site
-
-
-Make = Callable[..., Staff]

@@ -2,6 +2,7 @@
 """Offices for tests: people, imported folders, a clock that is moved by hand."""
 
 import hashlib
+import shutil
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,9 +10,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from consilium.adapters.office.office import Office, found_office, open_with
+from consilium.adapters.office.office import FILE, Office, found_office, open_with
 from consilium.adapters.office.values import Invited, NewDataset, ProjectDraft
+from consilium.adapters.store.database import open_database
 from consilium.data.dataset_folder import Count, Description
+from consilium.data.records import SPLITS
 from consilium.governance.access import Actor
 from consilium.governance.association import OfficeKind
 from consilium.governance.contract import Purpose
@@ -68,6 +71,14 @@ class Staff:
         self.people[name] = self.office.people.actor(person.id)
         return self.people[name]
 
+    def copied(self, folder: Path) -> "Staff":
+        """The same office in another folder, with a clock of its own."""
+        shutil.copytree(self.folder, folder / self.name)
+        clock = Clock(self.clock.now)
+        database = open_database(f"sqlite:///{folder / self.name / FILE}")
+        office = open_with(database, folder / self.name, clock=clock)
+        return Staff(office, clock, folder / self.name, self.owner, dict(self.people))
+
     @property
     def name(self) -> str:
         return self.office.desk.name
@@ -105,8 +116,12 @@ def make_folder(folder: Path, *, patients: int = 200, seed: int = 0) -> Path:
         shape=(13,),
         dtype="float32",
         counts={
-            split: Count(records=n, patients=n, of_each_class=(n - n // 2, n // 2))
-            for split, n in counts.items()  # type: ignore[misc]  # names of splits
+            split: Count(
+                records=counts[split],
+                patients=counts[split],
+                of_each_class=(counts[split] - counts[split] // 2, counts[split] // 2),
+            )
+            for split in SPLITS
         },
         preprocessing={},
         deidentification={},

@@ -88,17 +88,19 @@ def read_delivery(message: bytes) -> tuple[Delivery, Contract]:
 
 
 def take(turn: Turn, desk: Desk, message: bytes) -> Case:
-    """Returns the project after a message about it.
+    """Returns the project after a message about it; an older one changes nothing.
 
     Raises:
         DataError: It is damaged, or its terms are not what its arm does, or not of our dataset.
         AccessDenied: A signature is forged or of an unknown office.
-        Conflict: It is older than what is here, or cannot change any more.
+        Conflict: The project cannot change any more.
     """
     found, contract = read_delivery(message)
     asked = _asked(found)
     check_signature(contract, asked, _key(turn, desk, asked.office))
     case = _placed(turn, desk, found, contract, asked)
+    if contract_digest(case.contract) != contract_digest(contract):
+        return case  # what was carried is older than what is here
     for said in found.statements:
         if said.office != desk.name and said is not asked:
             case = _heard(turn, desk, case, said)
@@ -121,15 +123,14 @@ def _placed(turn: Turn, desk: Desk, found: Delivery, contract: Contract, asked: 
     if row.from_office != asked.office:
         raise AccessDenied(f"project {row.name!r} is {row.from_office}'s, not {asked.office}'s")
     if asked.office == desk.name:
-        if found.revision != row.revision or contract != case.contract:
-            raise Conflict(f"revision {found.revision} of {row.name!r} is not the present one")
         return case
     if found.revision < row.revision:
-        raise Conflict(f"revision {found.revision} of {row.name!r}; {row.revision} is here")
+        return case
     if found.revision > row.revision:
         return _revised(turn, desk, case, found, contract)
     if contract_digest(contract) != contract_digest(case.contract):
-        raise DataError(f"{row.name!r}: two contracts of revision {row.revision}; ask the author")
+        words = f"{row.name!r} has two contracts of revision {row.revision}; expected one"
+        raise DataError(f"{words}: ask its author, and keep both")
     return _told_again(turn, case, asked)
 
 

@@ -85,6 +85,10 @@ class Turn:
         append_entry(self.connection, self._fact(action, named, Outcome.DONE, facts or {}))
         self._open = None
 
+    def dismiss(self) -> None:
+        """Says that what was allowed last changed nothing, so that there is nothing to log."""
+        self._open = None
+
     def settled(self) -> bool:
         """Returns whether everything that was allowed was noted."""
         return self._open is None

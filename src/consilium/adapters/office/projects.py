@@ -383,7 +383,12 @@ class Projects:
         """
         with self._desk.acting(actor) as turn:
             turn.allow(Action.DELIVER_PROJECT, Resource(kind=ResourceKind.PROJECT))
+            before = PROJECTS.peek(turn.connection, deliveries.read_delivery(message)[0].project)
+            said = before and case_of(turn.connection, before, self._desk.name).decisions
             case = deliveries.take(turn, self._desk, message)
+            if (before, said) == (case.row, case.decisions):
+                turn.dismiss()
+                return view(turn.connection, case, turn.now)
             facts = {"name": case.row.name, "revision": case.row.revision}
             return self._done(turn, case, facts, about=case.row.id)
 

@@ -10,6 +10,7 @@ an arm without noise is found here.
 import platform
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import cache
 from importlib.metadata import version
 from typing import Final
 
@@ -70,7 +71,7 @@ def make_contract(
             site: BoundDataset(dataset=card.name, fingerprint=card.fingerprint)
             for site, card in cards.items()
         },
-        software=software(),
+        software=dict(software()),
         people=people,
         purpose=draft.purpose,
         expires=_whole_seconds(now + timedelta(days=draft.days)),
@@ -169,7 +170,8 @@ def run_step(contract: Contract, card: Dataset) -> Step | None:
     return Step(event=event, slack=plan.slack(1) / 2)  # epsilon grows by 2 tau
 
 
-def software() -> dict[str, str]:
+@cache
+def software() -> Mapping[str, str]:
     """Returns the versions that results depend on."""
     found = {name: version(name) for name in _PACKAGES}
     return {"consilium": __version__, "python": platform.python_version(), **found}
