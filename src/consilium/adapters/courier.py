@@ -6,7 +6,7 @@ A visit, over one httpx client (so HTTPS_PROXY and SSL_CERT_FILE hold):
     asked       send our introduction; fetch the answer, for a person to confirm
     accepted    bring our log head, take theirs, bring our signature of it
                 bring our cards, when they changed
-                fetch projects that are new there; bring those whose version grew here
+                fetch project files that are new there; bring those that are new here
 
 Guarantees: every request is signed by this office's key and every answer is checked against the
 key that two people compared; no plain HTTP but to this machine; no redirect is followed; what a
@@ -20,7 +20,7 @@ import logging
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Annotated, Final, final
 
 import httpx
 import msgspec
@@ -34,7 +34,7 @@ from consilium.adapters.identity.signed_requests import (
 )
 from consilium.adapters.office.office import Office
 from consilium.adapters.store.identity_tables import EXCHANGED
-from consilium.errors import ConsiliumError, DataError
+from consilium.errors import Conflict, ConsiliumError, DataError
 from consilium.governance.access import Actor
 from consilium.governance.association import Association, AssociationState
 from consilium.governance.catalogue import Dataset
@@ -47,6 +47,7 @@ HEADS_EVERY: Final = 3600  # seconds between two signatures of one office's log
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 _PREFIX: Final = "/api/v1/exchange"
 _JSON: Final = "application/json"
+_SHORT: Final = 24  # digits of a digest, to know it again
 
 
 class _Message(msgspec.Struct, frozen=True):
@@ -58,13 +59,8 @@ class _Heads(msgspec.Struct, frozen=True):
     head: bytes
 
 
-class _Waiting(msgspec.Struct, frozen=True):
-    id: str
-    version: int
-
-
 class _WaitingList(msgspec.Struct, frozen=True):
-    projects: tuple[_Waiting, ...]
+    projects: tuple[Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")], ...]
 
 
 @final
@@ -163,27 +159,29 @@ class Courier:
     def _take_projects(self, line: "_Line", actor: Actor) -> tuple[int, int]:
         took = failed = 0
         waiting = msgspec.json.decode(line.get("/projects"), type=_WaitingList)
-        for one in waiting.projects:
-            kind = f"take/{one.id}"
-            if line.position(kind) == str(one.version):
+        for digest in waiting.projects:
+            kind = f"take/{digest[:_SHORT]}"
+            if line.position(kind) is not None:
                 continue
             try:
-                message = line.get_message(f"/projects/{one.id}")
-                self._office.projects.take(actor, message)
+                self._office.projects.take(actor, line.get_message(f"/projects/{digest}"))
                 took += 1
+            except Conflict:
+                pass  # it is here already, or newer
             except ConsiliumError as error:
-                LOG.warning("project refused", extra={"project": one.id, "error": _short(error)})
+                LOG.warning("project refused", extra={"office": actor.name, "error": _short(error)})
                 failed += 1
-            line.note(kind, str(one.version))
+            line.note(kind, digest)
         return took, failed
 
     def _bring_projects(self, line: "_Line", actor: Actor) -> int:
         brought = 0
-        for view in self._office.projects.find(actor):
-            kind = f"bring/{view.id}"
-            if line.position(kind) != str(view.version):
-                line.post("/projects", self._office.projects.export(actor, view.id))
-                line.note(kind, str(view.version))
+        for message in self._office.projects.exports(actor):
+            digest = hashlib.sha256(message).hexdigest()
+            kind = f"bring/{digest[:_SHORT]}"
+            if line.position(kind) is None:
+                line.post("/projects", message)
+                line.note(kind, digest)
                 brought += 1
         return brought
 

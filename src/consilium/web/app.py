@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
@@ -34,10 +35,11 @@ from consilium.web.problems import (
     problem_of,
     problem_of_status,
 )
-from consilium.web.security import Guard, Place
+from consilium.web.security import LOG, Guard, Place
 
 STATIC: Final = Path(__file__).parent / "static"
 _MOST_ERRORS: Final = 10
+_MINUTE: Final = 60.0
 
 
 @final
@@ -93,13 +95,24 @@ def _courier(office: Office, settings: WebSettings) -> Courier | None:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     courier: Courier | None = app.state.courier
-    task = None if courier is None else asyncio.create_task(courier.run())
+    tasks = [asyncio.create_task(_expire(app.state.office))]
+    tasks += [] if courier is None else [asyncio.create_task(courier.run())]
     try:
         yield
     finally:
-        if task is not None:
+        for task in tasks:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _expire(office: Office) -> None:
+    """Ends projects whose time is over, each minute."""
+    while True:
+        try:
+            await asyncio.to_thread(office.projects.expire)
+        except (ConsiliumError, SQLAlchemyError):  # tried again in a minute
+            LOG.exception("projects could not be expired")
+        await asyncio.sleep(_MINUTE)
 
 
 def _health() -> dict[str, str]:

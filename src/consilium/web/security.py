@@ -48,6 +48,7 @@ HEADERS: Final = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
 LARGEST_BODY: Final = 1 << 20  # bytes
+LARGER_BODIES: Final = {"/api/v1/exchange/": 8 << 20}  # for a path's beginning: projects, cards
 _HSTS: Final = "max-age=31536000"
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -124,17 +125,18 @@ class Guard:
         try:
             headers = Headers(scope=scope)
             check_origin(scope["method"], headers, self._place)
-            _check_length(headers)
+            limit = largest_body(scope["path"])
+            _check_length(headers, limit)
         except ConsiliumError as error:
             await self._refuse(scope, receive, answer.send, error)
         else:
-            await self._pass_on(scope, receive, answer)
+            await self._pass_on(scope, _Bounded(receive, limit), answer)
         finally:
             _log(scope, answer.status, time.perf_counter() - begun)
 
     async def _pass_on(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         try:
-            await self._app(scope, _Bounded(receive), answer.send)
+            await self._app(scope, receive, answer.send)
         except Exception as error:  # the edge of this process: nothing of it may leave
             LOG.exception("an unexpected error")  # `adapters.logs` shows its type, never its text
             if not answer.status:
@@ -167,25 +169,33 @@ def policy(path: str) -> str:
     return next((own for start, own in PATH_POLICIES.items() if path.startswith(start)), POLICY)
 
 
-def _check_length(headers: Headers) -> None:
+def largest_body(path: str) -> int:
+    """Returns how many bytes a request to `path` may have."""
+    return next(
+        (most for start, most in LARGER_BODIES.items() if path.startswith(start)), LARGEST_BODY
+    )
+
+
+def _check_length(headers: Headers, limit: int) -> None:
     length = headers.get("content-length", "0")
-    if not length.isdigit() or int(length) > LARGEST_BODY:
-        raise TooLarge(f"the body is not of 0 to {LARGEST_BODY} bytes; expected a smaller one")
+    if not (length.isascii() and length.isdigit()) or int(length) > limit:
+        raise TooLarge(f"the body is not of 0 to {limit} bytes; expected a smaller one")
 
 
 class _Bounded:
     """Reads a body of unknown length up to the limit."""
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, limit: int) -> None:
         self._receive = receive
+        self._limit = limit
         self._size = 0
 
     async def __call__(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.request":
             self._size += len(message.get("body", b""))
-            if self._size > LARGEST_BODY:
-                raise HTTPException(413, f"the body has more than {LARGEST_BODY} bytes")
+            if self._size > self._limit:
+                raise HTTPException(413, f"the body has more than {self._limit} bytes")
         return message
 
 

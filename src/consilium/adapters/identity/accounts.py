@@ -94,6 +94,7 @@ class Accounts:
     def entry_link(self, person: str) -> str:
         """Returns the word of a link that lets `person` in once; only for the office's console."""
         with self._database.transaction() as connection:
+            self._office.desk.note(connection, None, ("make-entry-link", f"person:{person}"))
             return links.make_link(
                 connection, person, now=self._clock(), randomness=self._randomness
             )
@@ -145,6 +146,7 @@ class Accounts:
             kept = None if person is None else _password_of(connection, person.id)
         checked = check_password(kept, password)
         if not checked.matches or person is None:
+            self._note(None, "sign-in-refused", "" if person is None else person.id)
             raise AccessDenied(_WRONG)
         word = self._open(person.id)
         with self._database.transaction() as connection:
@@ -214,6 +216,7 @@ class Accounts:
         idle = timedelta(minutes=self._office.settings.get(actor).idle_minutes)
         now = self._clock()
         with self._database.transaction() as connection:
+            self._office.desk.note(connection, actor, ("sign-in", f"person:{person}"))
             sessions.forget_old_sessions(connection, now=now)
             return sessions.open_session(
                 connection,
@@ -222,6 +225,10 @@ class Accounts:
                 now=now,
                 randomness=self._randomness,
             )
+
+    def _note(self, actor: Actor | None, word: str, person: str) -> None:
+        with self._database.transaction() as connection:
+            self._office.desk.note(connection, actor, (word, f"person:{person}"))
 
     def _set_password(self, connection: Connection, person: str, kept: str) -> None:
         connection.execute(delete(PASSWORDS).where(PASSWORDS.c.person == person))

@@ -3,7 +3,7 @@
 
 import base64
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter
 from pydantic import Field
@@ -27,6 +27,8 @@ from consilium.web.api.shapes import (
 
 router = APIRouter(tags=["associations"])
 Address = Annotated[str, Field(max_length=400, pattern=r"^(https?://[^\s]+)?$")]
+
+LARGEST_MESSAGE: Final = 6_000_000  # characters
 
 
 class AssociationAnswer(Answer):
@@ -61,7 +63,7 @@ class MessageAnswer(Answer):
 class MessageAsked(Asked):
     """A signed message of another office, base64."""
 
-    message: Annotated[str, Field(max_length=900_000, pattern="^[A-Za-z0-9+/]*={0,2}$")]
+    message: Annotated[str, Field(max_length=LARGEST_MESSAGE, pattern="^[A-Za-z0-9+/]*={0,2}$")]
 
     def data(self) -> bytes:
         """Returns its bytes.

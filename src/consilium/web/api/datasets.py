@@ -161,6 +161,75 @@ def withdraw_dataset(
     return DatasetAnswer.model_validate(office.datasets.withdraw(actor, dataset, asked.reason))
 
 
+# -- Budget ---------------------------------------------------------------------------
+
+
+class ProjectShare(Answer):
+    """What a project has spent by itself, and the steps it holds; shares compose, not add."""
+
+    name: str
+    epsilon: float
+    steps: int
+    held: int
+
+
+class MonthShare(Answer):
+    """What was spent up to the end of a month, composed."""
+
+    month: str
+    epsilon: float
+
+
+class PatientsShare(Answer):
+    """How many patients have spent so much, over all datasets of this office."""
+
+    epsilon: float
+    patients: int
+
+
+class StandingAnswer(Answer):
+    """How a dataset's budget stands: composed epsilons at `delta`, unit: the patient."""
+
+    dataset: str
+    cap: float
+    delta: float
+    epsilon: float
+    reserved: float
+    free: float
+    share: float
+    exact: float | None
+    guess: float
+    frozen: bool
+    patients: int
+    opted_out: int
+    patient_cap: float
+    patient_delta: float
+    by_project: list[ProjectShare]
+    by_month: list[MonthShare]
+    by_patient: list[PatientsShare]
+
+
+class PriceAnswer(Answer):
+    """What a run would cost this office's dataset: composed epsilons at `delta`."""
+
+    alone: float
+    before: float
+    after: float
+    remaining: float
+    cap: float
+    delta: float
+    fits: bool
+    most_steps: int
+    patients: int
+    exhausted: int
+
+
+@router.get("/datasets/{dataset}/budget")
+def get_budget(dataset: Id, actor: CurrentActor, office: TheOffice) -> StandingAnswer:
+    """Returns what is spent, held and free, by project, by month and by patient."""
+    return StandingAnswer.model_validate(office.datasets.standing(actor, dataset))
+
+
 # -- Caps -----------------------------------------------------------------------------
 
 

@@ -5,27 +5,25 @@ Every request is signed by an office's key and every answer by this one's; the m
 signed as well, and are the same as in files. A person's session opens nothing here.
 """
 
+from hashlib import sha256
+from typing import Annotated
+
 from fastapi import APIRouter, Response
+from pydantic import Field
 
 from consilium.errors import NotFound
 from consilium.web.api.associations import MessageAnswer, MessageAsked
-from consilium.web.api.shapes import Answer, Blob, Id
+from consilium.web.api.shapes import Answer, Blob
 from consilium.web.offices import CurrentOffice, SignedCaller
 
 router = APIRouter(prefix="/exchange", tags=["exchange between offices"])
-
-
-class Waiting(Answer):
-    """A project that concerns the caller, at its newest version here."""
-
-    id: str
-    version: int
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class WaitingList(Answer):
-    """Every project that concerns the caller."""
+    """SHA-256, hexadecimal, of every project file that concerns the caller."""
 
-    projects: list[Waiting]
+    projects: list[str]
 
 
 class Received(Answer):
@@ -66,16 +64,18 @@ def fetch_answer(caller: SignedCaller) -> Response:
 
 @router.get("/projects", response_model=WaitingList)
 def list_projects(caller: SignedCaller, actor: CurrentOffice) -> Response:
-    """Returns which projects concern the caller."""
-    found = caller.office.projects.find(actor)
-    waiting = [Waiting(id=one.id, version=one.version) for one in found]
-    return caller.answer(WaitingList(projects=waiting))
+    """Returns which project files concern the caller, as they are now."""
+    found = caller.office.projects.exports(actor)
+    return caller.answer(WaitingList(projects=[sha256(one).hexdigest() for one in found]))
 
 
-@router.get("/projects/{project}", response_model=MessageAnswer)
-def fetch_project(project: Id, caller: SignedCaller, actor: CurrentOffice) -> Response:
+@router.get("/projects/{digest}", response_model=MessageAnswer)
+def fetch_project(digest: Digest, caller: SignedCaller, actor: CurrentOffice) -> Response:
     """Returns contract, signatures and decisions of a project, as its file."""
-    return caller.answer(MessageAnswer(message=caller.office.projects.export(actor, project)))
+    for one in caller.office.projects.exports(actor):
+        if sha256(one).hexdigest() == digest:
+            return caller.answer(MessageAnswer(message=one))
+    raise NotFound("there is no such project file, or no longer; expected one of the list")
 
 
 @router.post("/projects", response_model=Received)

@@ -5,13 +5,20 @@ from datetime import datetime
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import AwareDatetime, Field, JsonValue
 
-from consilium.adapters.office.values import ProjectDraft, ProjectView, Said, Verdict
-from consilium.governance.contract import Conditions, Contract, Purpose, contract_bytes
+from consilium.adapters.office.values import ProjectDraft, ProjectView, Said
+from consilium.governance.contract import (
+    Conditions,
+    Contract,
+    Purpose,
+    Verdict,
+    contract_bytes,
+)
 from consilium.governance.projects import State
 from consilium.web.access import CurrentActor, TheOffice
+from consilium.web.api.datasets import PriceAnswer
 from consilium.web.api.files import FILE, file_answer
 from consilium.web.api.once import spending
 from consilium.web.api.people import Why
@@ -90,6 +97,12 @@ class RunAsked(Asked):
     """The name of a run."""
 
     run: Id
+
+
+class Answered(Asked):
+    """The author's answer to a question, or nothing."""
+
+    words: Prose = ""
 
 
 class ConditionsAnswer(Answer):
@@ -240,10 +253,29 @@ def get_difference(
 
 @once.post("/projects/{project}/submission")
 def submit_project(
-    project: Id, actor: CurrentActor, office: TheOffice, response: Response
+    project: Id, asked: Answered, actor: CurrentActor, office: TheOffice, response: Response
 ) -> ProjectAnswer:
-    """Hands it to the reviewers."""
-    return _shown(response, office.projects.submit(actor, project))
+    """Hands it to the reviewers; `words` answer what they asked."""
+    return _shown(response, office.projects.submit(actor, project, asked.words))
+
+
+@router.get("/projects/{project}/price")
+def get_price(
+    project: Id,
+    actor: CurrentActor,
+    office: TheOffice,
+    steps: Annotated[int | None, Query(ge=1, le=10_000_000)] = None,
+) -> PriceAnswer | None:
+    """Returns what a run that stops after `steps` would cost here; null: nothing is due here."""
+    price = office.projects.price(actor, project, steps=steps)
+    return None if price is None else PriceAnswer.model_validate(price)
+
+
+@router.post("/projects/price")
+def price_draft(asked: ProjectAsked, actor: CurrentActor, office: TheOffice) -> PriceAnswer | None:
+    """Returns what a run under a draft would cost this office's dataset; keeps nothing."""
+    price = office.projects.price_draft(actor, asked.draft())
+    return None if price is None else PriceAnswer.model_validate(price)
 
 
 # -- Reviews --------------------------------------------------------------------------
