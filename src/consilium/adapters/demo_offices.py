@@ -84,20 +84,26 @@ def found_hospital(folder: Path, name: str, sites: Sequence[str], cap: float) ->
     return staffed
 
 
-def associate(site: Staffed, coordinator: Staffed, address: str) -> None:
-    """Makes the two offices know each other; both owners have compared the six words."""
-    here, there = site.office.associations, coordinator.office.associations
+def associate(one: Staffed, other: Staffed, address: str = "") -> None:
+    """Makes two offices know each other, as owners do who have compared the six words.
+
+    Args:
+        one: That asks; where the other has an address, its courier will go there.
+        other: That answers.
+        address: Of the other, or empty.
+    """
+    here, there = one.office.associations, other.office.associations
     message = here.ask(
-        site.owner,
-        COORDINATOR,
+        one.owner,
+        other.name,
         address=address,
         own_address="",
         reason="to train together in this demonstration",
     )
     asked = there.receive(message)
-    answer = there.answer(coordinator.owner, asked.id, accept=True, words=asked.words())
+    answer = there.answer(other.owner, asked.id, accept=True, words=asked.words())
     answered = here.take_answer(answer)
-    here.confirm(site.owner, answered.id, words=answered.words())
+    here.confirm(one.owner, answered.id, words=answered.words())
 
 
 def submit(coordinator: Staffed, toml: str, sites: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Final, final
 
@@ -95,6 +96,8 @@ class Demonstration:
             at = self._serve(stack, self.coordinator, None)
             for hospital in self.hospitals:
                 associate(hospital, self.coordinator, at)
+            for one, other in combinations(self.hospitals, 2):
+                associate(one, other)
             addresses = [
                 self._serve(stack, hospital, _COURIER_SECONDS) for hospital in self.hospitals
             ]
