@@ -118,7 +118,6 @@ def submit(coordinator: Staffed, toml: str, sites: Sequence[str]) -> str:
             ethics="none needed: public data",
         ),
         days=30,
-        max_runs=3,
     )
     drafted = projects.draft(researcher, draft)
     return projects.submit(researcher, drafted.id).id

@@ -21,7 +21,7 @@ from typing import Final, Protocol, final
 
 from consilium.adapters.federated import Conditions, conduct
 from consilium.adapters.office.office import Office
-from consilium.adapters.office.permits import begin_run
+from consilium.adapters.office.permits import ProjectPermit, begin_run
 from consilium.adapters.office.terms import project_of
 from consilium.adapters.office.values import ProjectView
 from consilium.adapters.run_board import Level, RunBoard
@@ -77,11 +77,13 @@ class SitesHere:
         """Trains among the sites; one that refuses takes no part."""
         lines = [_LineHere(site, call) for site in self._sites]
         conditions = Conditions(quorum_seconds=_QUORUM_SECONDS, stopped=stopped, observer=observer)
+        outcome = "failed"
         try:
             conduct(call, run, lines, conditions)
+            outcome = "finished"
         finally:
             for line in lines:
-                line.close()
+                line.close(outcome)
 
 
 @final
@@ -92,6 +94,7 @@ class _LineHere:
         self.name = site.office.desk.name
         self._site, self._call = site, call
         self._session: SiteSession | None = None
+        self._permit: ProjectPermit | None = None
 
     def enrol(self) -> list[bytes]:
         """Returns the site's enrolment and standing, once it knows that all said yes.
@@ -120,16 +123,17 @@ class _LineHere:
         """Returns the site's answers."""
         return self._open().handle(data)
 
-    def close(self) -> None:
-        """Closes the session."""
-        if self._session is not None:
+    def close(self, outcome: str) -> None:
+        """Closes the session, and tells the site's office what became of the run."""
+        if self._session is not None and self._permit is not None:
             self._session.close()
+            report(self._site.office, self._permit.project, self._call.run, outcome)
 
     def _open(self) -> SiteSession:
         if self._session is None:
             agreement = self._call.project.terms(self._call.arm)
-            permit = begin_run(self._site.office.desk, agreement, self._call.run)
-            self._session = SiteSession(self._site.kit, self._call, permit=permit)
+            self._permit = begin_run(self._site.office.desk, agreement, self._call.run)
+            self._session = SiteSession(self._site.kit, self._call, permit=self._permit)
         return self._session
 
 
@@ -194,14 +198,14 @@ class Host:
             rows = PROJECTS.where(connection)
         for row in rows:
             if row.state is State.RUNNING:
-                view = self._office.projects.get(self._service(row.id), row.id)
+                view = self._office.projects.get(_service(self._office, row.id), row.id)
                 if any(run.ended is None for run in view.runs):
                     return view
         return None
 
     def _state(self, project: str) -> State:
         try:
-            return self._office.projects.get(self._service(project), project).state
+            return self._office.projects.get(_service(self._office, project), project).state
         except NotFound:
             return State.REVOKED
 
@@ -218,7 +222,7 @@ class Host:
             outcome = "failed"
             watch.failed("an unexpected error; see the coordinator's log")
         if self._state(view.id) not in _ENDED_BY_PEOPLE:
-            self._report(view, name, outcome)
+            report(self._office, view.id, name, outcome)
 
     def _train(self, view: ProjectView, name: str, watch: RunWatch) -> str:
         project = project_of(view.contract)
@@ -233,17 +237,23 @@ class Host:
         self._engine.train(call, run, watch, watch.is_stopped)
         return "finished"
 
-    def _report(self, view: ProjectView, name: str, outcome: str) -> None:
-        try:
-            self._office.projects.report(self._service(view.id), view.id, name, outcome)
-        except ConsiliumError as error:
-            logger.warning("outcome not written: %s", error, extra={"run": name})
 
-    def _service(self, project: str) -> Actor:
-        return Actor(
-            id="host",
-            name="the host of runs",
-            office=self._office.desk.name,
-            kind=ActorKind.SERVICE,
-            project=project,
-        )
+# -- For an office --------------------------------------------------------------------
+
+
+def report(office: Office, project: str, run: str, outcome: str) -> None:
+    """Writes down what became of a run; what an office refuses to hear is logged."""
+    try:
+        office.projects.report(_service(office, project), project, run, outcome)
+    except ConsiliumError as error:
+        logger.warning("outcome not written: %s", error, extra={"run": run})
+
+
+def _service(office: Office, project: str) -> Actor:
+    return Actor(
+        id="host",
+        name="the host of runs",
+        office=office.desk.name,
+        kind=ActorKind.SERVICE,
+        project=project,
+    )

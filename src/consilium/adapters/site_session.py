@@ -155,7 +155,8 @@ class SiteSession:
 
     def _admitted(self) -> _Enrolled:
         if self._enrolled is None:
-            self._folder.check_approved(self._call)
+            if self._permit is None:  # whose office was asked when it was made
+                self._folder.check_approved(self._call)
             self._enrolled = self._read()
         return self._enrolled
 
