@@ -103,12 +103,25 @@ def demo(
     ),
     offline: Annotated[bool, typer.Option(help="Never use the network.")] = False,
     seed: Annotated[int, typer.Option(help="Of the experiment, not of any noise.")] = 0,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Open a coordinator and three hospitals with pages.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="With --serve: nobody clicks; ends with the model.")
+    ] = False,
 ) -> None:
     """Ten hospitals train a pneumonia classifier under patient-level privacy, in a minute.
 
+    With --serve you are the data steward: the first click is a decision, then the model trains.
+
     Example: consilium demo --out /tmp/demo
+    Example: consilium demo --serve
     """
-    import_module("consilium.cli.demo").run_demo(out, offline=offline, seed=seed)
+    if serve:
+        request = {"offline": offline, "seed": seed, "yes": yes}
+        import_module("consilium.cli.demo_serve").run_serve(out, **request)
+    else:
+        import_module("consilium.cli.demo").run_demo(out, offline=offline, seed=seed)
 
 
 @app.command()

@@ -23,11 +23,15 @@ from consilium.adapters.demo_offices import (
     found_hospital,
     submit,
 )
+from consilium.adapters.downloads import cache_folder, demo_source
 from consilium.adapters.hosting import Host, Place, SiteHere, SitesHere
+from consilium.adapters.machine import keep_freed_memory
 from consilium.adapters.run_board import Level, RunBoard
+from consilium.cli.demo import free_folder, make_project, read_source
 from consilium.data.records import Splits
 from consilium.federation.project import Project
 from consilium.governance.projects import OVER, State
+from consilium.sdk import Options, default_data_folder, train
 from consilium.web.app import WebSettings
 from consilium.web.serving import Listening, place_of_office, serving
 
@@ -35,6 +39,14 @@ SITES: Final = ("hospital-a", "hospital-b", "hospital-c")
 _CAP: Final = 8.0  # epsilon of each hospital's dataset
 _STEP: Final = 0.3  # seconds between two looks
 _COURIER_SECONDS: Final = 1.0
+_LAST_SECONDS: Final = 10.0  # for a run that is told to end
+_REFERENCES: Final = ("central", "federated", "central-dp", "federated-local-dp")
+_CHANGES: Final = {
+    "name": "chest-x-ray",
+    "data.source": DATASET,
+    "sites.count": str(len(SITES)),
+    "sites.colluders": "0",  # with three sites, one drop and one colluder would leave no sum
+}
 
 
 @final
@@ -68,9 +80,7 @@ class Demonstration:
         folders = [asked.folder / name / "data" / DATASET for name in SITES]
         write_hospitals(asked.splits, folders, seed=asked.seed)
         self.coordinator = found_coordinator(asked.folder / "coordinator")
-        self.hospitals = [
-            found_hospital(asked.folder / name, name, SITES, _CAP) for name in SITES
-        ]
+        self.hospitals = [found_hospital(asked.folder / name, name, SITES, _CAP) for name in SITES]
         engine = SitesHere([SiteHere(one.folder, one.office) for one in self.hospitals])
         place = Place(
             runs=runs, data=asked.folder / "coordinator" / "data", references=self.references
@@ -135,26 +145,80 @@ class Demonstration:
             time.sleep(_STEP)
 
 
-def show(asked: Asked) -> None:
-    """Serves until Ctrl-C, or with `yes` until the model is trained.
+def run_serve(out: Path, *, offline: bool, seed: int, yes: bool) -> None:
+    """Opens four offices on the best data that are at hand.
 
     Raises:
         ConsiliumError: The data cannot be used.
     """
+    keep_freed_memory()
+    source = demo_source(default_data_folder(), cache_folder(), offline=offline)
+    typer.echo(f"Data: {source.why}")
+    splits = read_source(source)
+    folder = free_folder(out.with_name(f"{out.name}-offices"))
+    asked = Asked(
+        folder=folder,
+        splits=splits,
+        project=make_project(source, splits, _CHANGES),
+        seed=seed,
+        yes=yes,
+    )
+    compare = Comparison(make_project(source, splits), source.folder, folder / "references")
+    show(asked, compare)
+
+
+def show(asked: Asked, compare: "Comparison") -> None:
+    """Serves until Ctrl-C, or with `yes` until the model is trained."""
     demonstration = Demonstration(asked)
     with demonstration.open() as links:
         typer.echo("Four offices are open. Each link lets one person in, once:")
         for role, link in links.items():
             typer.echo(f"  {role + ':':28} {link}")
-        typer.echo("First click: the steward's inbox holds a project. Ctrl-C ends everything.")
-        stop = threading.Event()
+        typer.echo(
+            "First click: the steward's inbox holds a project. Hospitals B and C say yes by "
+            "themselves. Ctrl-C ends everything."
+        )
+        threading.Thread(target=compare.train, args=(demonstration,), daemon=True).start()
         try:
-            while not stop.wait(_STEP):
-                if demonstration.step() in OVER and asked.yes:
-                    break
+            _play(demonstration, until_over=asked.yes)
         except KeyboardInterrupt:
-            typer.echo("stopped; everything is in " + str(asked.folder))
-        demonstration.host.wait(10.0)
+            typer.echo("")
+        demonstration.host.wait(_LAST_SECONDS)
+    typer.echo(f"Everything is in {asked.folder}")
+
+
+def _play(demonstration: Demonstration, *, until_over: bool) -> None:
+    """Says how the project stands, whenever that changes."""
+    before = None
+    while True:
+        state = demonstration.step()
+        if state is not before:
+            typer.echo(f"the project is {state}")
+            before = state
+        if until_over and state in OVER:
+            return
+        time.sleep(_STEP)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Other arms on the same public data, to be shown beside the run."""
+
+    project: Project
+    data: Path | None
+    folder: Path
+
+    def train(self, demonstration: Demonstration) -> None:
+        """Trains them one after another, and shows each when it is there."""
+        levels: tuple[Level, ...] = ()
+        for arm in _REFERENCES:
+            options = Options(arms=(arm,), data_folder=self.data)
+            result = train(self.project, self.folder / arm, options).result(arm)
+            last = result.curve[-1]
+            quality = last.accuracy if last.auc is None else last.auc
+            levels = (*levels, Level(arm, quality, "reference on public data"))
+            demonstration.compare(levels)
 
 
 def _link(origin: str, staffed: Staffed, person: str) -> str:
