@@ -185,6 +185,11 @@ class Host:
             )
             self._thread.start()
 
+    def end(self) -> None:
+        """Ends the run of this process after its round; `look` of another goes on with it."""
+        if self._now is not None:
+            self._now.end()
+
     def wait(self, seconds: float) -> bool:
         """Returns whether no run goes on, after waiting for at most so long."""
         if self._thread is None:
@@ -221,7 +226,7 @@ class Host:
             logger.exception("run failed", extra={"run": name})
             outcome = "failed"
             watch.failed("an unexpected error; see the coordinator's log")
-        if self._state(view.id) not in _ENDED_BY_PEOPLE:
+        if not watch.is_left() and self._state(view.id) not in _ENDED_BY_PEOPLE:
             report(self._office, view.id, name, outcome)
 
     def _train(self, view: ProjectView, name: str, watch: RunWatch) -> str:

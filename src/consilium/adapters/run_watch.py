@@ -39,7 +39,7 @@ class RunWatch:
         self._unit = "record" if contract.guarantee is None else contract.guarantee.unit
         self._board, self._references = board, references
         self._state = State.RUNNING
-        self._over = threading.Event()
+        self._over, self._left = threading.Event(), False
         self._setup: Setup | None = None
         self._word: RunProgress | None = None
         self._prices: dict[int, float] = {}
@@ -54,9 +54,18 @@ class RunWatch:
             self._over.set()
             self._say(state="stopped")
 
+    def end(self) -> None:
+        """Leaves the run as it is: this process ends."""
+        self._left = True
+        self._over.set()
+
     def is_stopped(self) -> bool:
-        """Returns whether people ended the run."""
+        """Returns whether the run is to end."""
         return self._over.is_set()
+
+    def is_left(self) -> bool:
+        """Returns whether only this process ends."""
+        return self._left
 
     # -- What the run says ------------------------------------------------------------
 

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Final, final
@@ -13,6 +13,7 @@ from typing import Final, final
 import typer
 from fastapi import FastAPI
 
+from consilium.adapters.coordinator_runner import RoundReport
 from consilium.adapters.demo_hospitals import write_hospitals, write_public
 from consilium.adapters.demo_offices import (
     DATASET,
@@ -29,7 +30,11 @@ from consilium.adapters.machine import keep_freed_memory
 from consilium.adapters.run_board import Level, RunBoard
 from consilium.cli.demo import free_folder, make_project, read_source
 from consilium.data.records import Splits
+from consilium.errors import RoundAborted
+from consilium.federation.progress import Progress
 from consilium.federation.project import Project
+from consilium.federation.results import RunResult
+from consilium.federation.setup import Setup
 from consilium.governance.projects import OVER, State
 from consilium.sdk import Options, default_data_folder, train
 from consilium.web.app import WebSettings
@@ -131,6 +136,11 @@ class Demonstration:
         projects = self.coordinator.office.projects
         return projects.get(self.coordinator.worker, self.project).state
 
+    def end(self) -> None:
+        """Ends a run that goes on."""
+        self.host.end()
+        self.host.wait(_LAST_SECONDS)
+
     def _serve(self, stack: ExitStack, staffed: Staffed, courier: float | None) -> str:
         place = place_of_office(staffed.office, Listening(), 0)
         settings = WebSettings(place=place, courier_seconds=courier)
@@ -178,12 +188,14 @@ def show(asked: Asked, compare: "Comparison") -> None:
             "First click: the steward's inbox holds a project. Hospitals B and C say yes by "
             "themselves. Ctrl-C ends everything."
         )
-        threading.Thread(target=compare.train, args=(demonstration,), daemon=True).start()
+        compare.start(demonstration)
         try:
             _play(demonstration, until_over=asked.yes)
         except KeyboardInterrupt:
             typer.echo("")
-        demonstration.host.wait(_LAST_SECONDS)
+        finally:
+            compare.stop()
+            demonstration.end()
     typer.echo(f"Everything is in {asked.folder}")
 
 
@@ -201,20 +213,46 @@ def _play(demonstration: Demonstration, *, until_over: bool) -> None:
 
 
 @final
-@dataclass(frozen=True, slots=True)
 class Comparison:
-    """Other arms on the same public data, to be shown beside the run."""
+    """Other arms on the same public data, to be shown beside the run; an observer that may end."""
 
-    project: Project
-    data: Path | None
-    folder: Path
+    def __init__(self, project: Project, data: Path | None, folder: Path) -> None:
+        self._project, self._data, self._folder = project, data, folder
+        self._over = threading.Event()
+        self._thread = threading.Thread(name="references")
 
-    def train(self, demonstration: Demonstration) -> None:
-        """Trains them one after another, and shows each when it is there."""
+    def start(self, demonstration: Demonstration) -> None:
+        """Trains them on a thread, one after another, and shows each when it is there."""
+        self._thread = threading.Thread(
+            target=self._train, args=(demonstration,), name="references"
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends it after the present round."""
+        self._over.set()
+        self._thread.join()
+
+    def begins(self, setup: Setup, seed: int, progress: Progress) -> None:
+        """Goes on."""
+
+    def round_done(self, report: RoundReport) -> None:  # noqa: ARG002 - an observer's
+        """Ends the run if the demonstration is over."""
+        if self._over.is_set():
+            raise RoundAborted("the demonstration is over; nothing is wrong")
+
+    def ends(self, result: RunResult) -> None:
+        """Goes on."""
+
+    def _train(self, demonstration: Demonstration) -> None:
         levels: tuple[Level, ...] = ()
+        options = Options(data_folder=self._data)
         for arm in _REFERENCES:
-            options = Options(arms=(arm,), data_folder=self.data)
-            result = train(self.project, self.folder / arm, options).result(arm)
+            try:
+                chosen = replace(options, arms=(arm,))
+                result = train(self._project, self._folder / arm, chosen, self).result(arm)
+            except RoundAborted:
+                return
             last = result.curve[-1]
             quality = last.accuracy if last.auc is None else last.auc
             levels = (*levels, Level(arm, quality, "reference on public data"))
