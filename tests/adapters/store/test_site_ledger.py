@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from tests.adapters.store.test_ledger_store import Ledger
 from tests.adapters.test_federated import DEMONSTRATION, NAMES, Reborn, Site, World
 
-from consilium.adapters.randomness import operating_system
+from consilium.adapters.randomness import Source, operating_system
 from consilium.adapters.site_session import SiteSession
 from consilium.adapters.store.database import Database, open_database
 from consilium.adapters.store.ledger_check import verify
@@ -186,7 +186,7 @@ class Offices(World):
     def url(self, name: str) -> str:
         return f"sqlite:///{self.folder / name}.db"
 
-    def site(self, name, source=operating_system, messages=10**6):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201
+    def site(self, name: str, source: Source = operating_system, messages: int = 10**6) -> Site:
         self.settings = msgspec.structs.replace(DEMONSTRATION, database=self.url(name))
         self.kit(name)
         permit = self.permits.get(name)
