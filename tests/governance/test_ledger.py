@@ -107,7 +107,7 @@ def test_raising_and_thawing_need_two_people(people: list[str]) -> None:
     with pytest.raises(AccessDenied, match="two different people"):
         with_cap(ACCOUNT.allowance, Cap(epsilon=3.0, delta=1e-6), people)
     with pytest.raises(AccessDenied, match="two different people"):
-        with_cap(ACCOUNT.allowance, Cap(epsilon=1.9, delta=1e-5), people)
+        with_cap(ACCOUNT.allowance, Cap(epsilon=1.0, delta=1e-5), people)
     with pytest.raises(AccessDenied, match="two different people"):
         thawed(replace(ACCOUNT, frozen=True), people)
 
