@@ -172,6 +172,19 @@ def join(
     process_seconds: Annotated[
         float, typer.Option(min=1, help="How long a round may take these processes.")
     ] = 600.0,
+    database: Annotated[
+        str | None,
+        typer.Option(
+            help="This office's ledger pays: sqlite:///FILE or postgresql://...", metavar="URL"
+        ),
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Name of the records in that ledger.", metavar="NAME")
+    ] = None,
+    office: Annotated[
+        Path | None,
+        typer.Option(help="This hospital's office decides and pays.", metavar="DIR"),
+    ] = None,
     metrics_port: MetricsPort = 0,
     metrics_host: MetricsHost = "127.0.0.1",
     log_format: LogFormat = "text",
@@ -191,7 +204,9 @@ def join(
     watching = operations.watching(metrics_host, metrics_port, log_format)
     choices = {"holds": holds, "approves": approves, "trusts": trusts}
     sharing = {"processes": processes, "process_seconds": process_seconds}
-    operations.join(kit, data, choices | sharing, watching)
+    paying = {"database": database, "dataset": dataset} if database else {}
+    paying |= {} if office is None else {"office": str(office.resolve())}
+    operations.join(kit, data, choices | sharing | paying, watching)
 
 
 @site.command()
