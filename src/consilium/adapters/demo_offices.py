@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, final
 
 from consilium.adapters.identity.accounts import Accounts, Founder
-from consilium.adapters.office.office import Office, database_url, found_office
+from consilium.adapters.office.office import Office, found_office
 from consilium.adapters.office.values import Invited, NewDataset, ProjectDraft, Said
 from consilium.adapters.site_folder import SiteFolder, SiteSettings
 from consilium.errors import Conflict
@@ -69,8 +69,7 @@ def found_hospital(folder: Path, name: str, sites: Sequence[str], cap: float) ->
             sites=tuple(sites),
             data_folder=str(folder / "data"),
             trusts="the-first-roster-that-the-coordinator-shows",
-            database=database_url(folder),
-            dataset=DATASET,
+            office=str(folder),
         )
     )
     new = NewDataset(

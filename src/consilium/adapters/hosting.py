@@ -21,7 +21,7 @@ from typing import Final, Protocol, final
 
 from consilium.adapters.federated import Conditions, conduct
 from consilium.adapters.office.office import Office
-from consilium.adapters.office.permits import ProjectPermit, begin_run
+from consilium.adapters.office.permits import ProjectPermit
 from consilium.adapters.office.terms import project_of
 from consilium.adapters.office.values import ProjectView
 from consilium.adapters.run_board import Level, RunBoard
@@ -94,7 +94,6 @@ class _LineHere:
         self.name = site.office.desk.name
         self._site, self._call = site, call
         self._session: SiteSession | None = None
-        self._permit: ProjectPermit | None = None
 
     def enrol(self) -> list[bytes]:
         """Returns the site's enrolment and standing, once it knows that all said yes.
@@ -125,15 +124,15 @@ class _LineHere:
 
     def close(self, outcome: str) -> None:
         """Closes the session, and tells the site's office what became of the run."""
-        if self._session is not None and self._permit is not None:
+        if self._session is not None:
             self._session.close()
-            report(self._site.office, self._permit.project, self._call.run, outcome)
+            agreement = self._call.project.terms(self._call.arm)
+            permit = ProjectPermit(self._site.office.desk, agreement, self._call.run)
+            report(self._site.office, permit.project, self._call.run, outcome)
 
     def _open(self) -> SiteSession:
         if self._session is None:
-            agreement = self._call.project.terms(self._call.arm)
-            self._permit = begin_run(self._site.office.desk, agreement, self._call.run)
-            self._session = SiteSession(self._site.kit, self._call, permit=self._permit)
+            self._session = SiteSession(self._site.kit, self._call)
         return self._session
 
 

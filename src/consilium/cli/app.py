@@ -15,8 +15,8 @@ import typer
 
 from consilium import __version__
 from consilium.cli import data as datasets
+from consilium.cli import ledger, machines
 from consilium.cli import log as logs
-from consilium.cli import machines
 from consilium.cli import office as offices
 from consilium.cli import project as projects
 from consilium.errors import ConsiliumError
@@ -38,6 +38,7 @@ app.add_typer(offices.office)
 app.add_typer(offices.dataset)
 app.add_typer(projects.project)
 app.add_typer(logs.log)
+app.add_typer(ledger.ledger)
 
 INTERRUPTED: Final = 130
 REFUSED: Final = 2
