@@ -53,7 +53,12 @@ class Pair:
         site.associations.confirm(self.site.owner, said.id, words=said.words())
 
     def send(
-        self, path: str, body: bytes = b"", *, key: bytes | None = None, **changes: str
+        self,
+        path: str,
+        body: bytes = b"",
+        *,
+        key: bytes | None = None,
+        changes: dict[str, str] | None = None,
     ) -> httpx.Response:
         """A request of the site's, signed, with headers changed afterwards."""
         method = "POST" if body else "GET"
@@ -66,7 +71,10 @@ class Pair:
         )
         headers = signed | {"Consilium-Office": "charite", "Content-Type": "application/json"}
         return self.client.request(
-            method, self.address + EXCHANGE + path, content=body or None, headers=headers | changes
+            method,
+            self.address + EXCHANGE + path,
+            content=body or None,
+            headers=headers | (changes or {}),
         )
 
 
@@ -219,13 +227,13 @@ def test_a_strangers_signature_under_our_key_is_refused(friends: Pair) -> None:
     named = base64.urlsafe_b64encode(public).rstrip(b"=").decode()
     stranger = Ed25519PrivateKey.generate().private_bytes_raw()
 
-    answer = friends.send("/projects", key=stranger, **{"Consilium-Identity": named})
+    answer = friends.send("/projects", key=stranger, changes={"Consilium-Identity": named})
 
     assert answer.status_code == 401
 
 
 def test_our_key_under_another_name_is_refused(friends: Pair) -> None:
-    answer = friends.send("/projects", **{"Consilium-Office": "lmu"})
+    answer = friends.send("/projects", changes={"Consilium-Office": "lmu"})
 
     assert answer.status_code == 403
 

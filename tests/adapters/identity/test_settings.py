@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Other people's issuers: a file that is not there, secrets that others may read, a real service."""
+"""Other people's issuers: a file that is not there, secrets that others may read, a service."""
 
 import json
 from collections.abc import Iterator
