@@ -46,13 +46,15 @@ def approve(client: httpx.Client, project: str, **conditions: str) -> str:
 # -- Reading --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", STEWARD_PAGES)
-def test_every_page_of_a_steward_has_a_twin(charite: httpx.Client, path: str) -> None:
-    page, twin = charite.get(path), charite.get(f"{path}.json")
+def test_every_page_of_an_owner_has_a_twin(federation: Federation, read: Reading) -> None:
+    site = federation.sites["charite"]
+    client = read(site, site.owner)
 
-    assert page.status_code == 200
-    assert twin.status_code == 200
-    assert f"<h1>{twin.json()['title']}</h1>" in page.text
+    for path in STEWARD_PAGES:
+        page, twin = client.get(path), client.get(f"{path}.json")
+
+        assert page.status_code == twin.status_code == 200, path
+        assert f"<h1>{twin.json()['title']}</h1>" in page.text
 
 
 def test_who_is_not_signed_in_goes_to_the_door(charite: httpx.Client) -> None:
