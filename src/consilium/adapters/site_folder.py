@@ -43,6 +43,9 @@ class SiteSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         trusts: Only rosters that were compared, or the first that the coordinator shows.
         processes: That share a site's sums, each with a GPU of its own where there are GPUs.
         process_seconds: After which a round that these processes do not answer is given up.
+        database: URL of this office's database, whose ledger then pays for every round; None: each
+            run has a file, and nothing is kept over runs or by patient.
+        dataset: Name of its records in that ledger; None: the last part of the project's source.
     """
 
     name: str
@@ -57,6 +60,8 @@ class SiteSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     )
     processes: Annotated[int, msgspec.Meta(ge=1)] = 1
     process_seconds: Annotated[float, msgspec.Meta(gt=0)] = 600.0
+    database: str | None = None
+    dataset: str | None = None
 
 
 @final

@@ -5,6 +5,7 @@ Every engine uses this one driver at its sites. It has no rule of its own. Masks
 are expanded on other threads while the model computes.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, final
 
@@ -46,7 +47,8 @@ class SiteParts:
     """What a site brings to a run: its terms, its records, its ledger, its randomness.
 
     `mask_threads` expand the masks of long vectors while the model computes; `summing` adds up
-    the patients drawn, where that is not done in this process.
+    the patients drawn, where that is not done in this process; `present` leaves out, before each
+    round, who takes no part in it.
     """
 
     terms: SiteTerms
@@ -57,6 +59,7 @@ class SiteParts:
     mask_threads: int = 1
     meter: Meter = field(default_factory=Unmetered)
     summing: Summing | None = None
+    present: Callable[[Trainee], Trainee] | None = None
 
 
 @final
@@ -119,9 +122,8 @@ class SiteRunner:
         """Returns the vector of a round; where there is none, the session goes on without."""
         parts = self._parts
         try:
-            return contribute(
-                parts.trainee, parts.terms.work, assignment, parts.source(), parts.summing
-            )
+            trainee = parts.trainee if parts.present is None else parts.present(parts.trainee)
+            return contribute(trainee, parts.terms.work, assignment, parts.source(), parts.summing)
         except ConsiliumError:
             self._run(Failed(assignment.round))
             raise

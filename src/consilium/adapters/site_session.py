@@ -11,8 +11,8 @@ this site (records, key, ledger, consents) is read from its own folder and never
 import re
 import threading
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
 from typing import Final, final
 
 from consilium import wire
@@ -25,6 +25,9 @@ from consilium.adapters.site_folder import SiteFolder, SiteSettings
 from consilium.adapters.site_runner import SiteParts, SiteRunner
 from consilium.adapters.site_team import SiteTeam
 from consilium.adapters.site_team_line import Blueprint
+from consilium.adapters.store.database import open_database
+from consilium.adapters.store.ledger_store import LedgerStore
+from consilium.adapters.store.site_ledger import Attendance, Permit, SiteAccount, purchase_of
 from consilium.errors import ConfigError, NotJoined
 from consilium.federation.arms import ARMS
 from consilium.federation.enrolment import (
@@ -38,8 +41,9 @@ from consilium.federation.enrolment import (
     enrol,
     place_of,
 )
+from consilium.federation.ledger import Ledger
 from consilium.federation.project import parse_project
-from consilium.federation.setup import make_setup
+from consilium.federation.setup import Setup, make_setup
 from consilium.learning.parameters import dimension
 
 _RUN: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,79}")
@@ -73,14 +77,22 @@ class _Enrolled:
     part: int
     said: Enrolment
     team: SiteTeam | None
+    account: SiteAccount | None
 
 
 @final
 class SiteSession:
     """A site's part in one run. Its calls take turns."""
 
-    def __init__(self, kit: Path, call: Call, source: Source = operating_system) -> None:
+    def __init__(
+        self,
+        kit: Path,
+        call: Call,
+        source: Source = operating_system,
+        permit: Permit | None = None,
+    ) -> None:
         self._folder, self._call, self._source = SiteFolder(kit), call, source
+        self._permit, self._database = permit, ExitStack()
         self.health = HealthFile(self._folder.path / FILE)
         self._stack, self._turn = ExitStack(), threading.Lock()
         self._enrolled: _Enrolled | None = None
@@ -94,10 +106,13 @@ class SiteSession:
             ConsiliumError: Its records cannot be used.
         """
         with self._turn, disk_in_words():
-            said = self._admitted().said
-            ledger = self._folder.ledger(self._call.run)
-            standing = Standing(count_charges(ledger), last_charged(ledger))
-            return [wire.encode(said), wire.encode(standing)]
+            enrolled = self._admitted()
+            if enrolled.account is not None:
+                standing = Standing(*enrolled.account.standing())
+            else:
+                ledger = self._folder.ledger(self._call.run)
+                standing = Standing(count_charges(ledger), last_charged(ledger))
+            return [wire.encode(enrolled.said), wire.encode(standing)]
 
     def join(self, roll: bytes) -> list[bytes]:
         """Returns this site's first messages among the sites of `roll`; joining again is allowed.
@@ -135,6 +150,7 @@ class SiteSession:
         self._stack.close()
         if self._enrolled is not None and self._enrolled.team is not None:
             self._enrolled.team.close()
+        self._database.close()
         self.health.ends("finished")
 
     def _admitted(self) -> _Enrolled:
@@ -153,6 +169,9 @@ class SiteSession:
         dataset = Dataset(splits=splits, duplicates="not compared here")
         ready = make_ready(own, dataset, federated=shared, seed=call.seed, folder=folder)
         part = _number(settings, len(ready.parts)) if shared else 0
+        account = self._account(settings)
+        if account is not None:
+            ready = _attended(ready, part, account)
         facts = SiteFacts(
             name=settings.name,
             patients=ready.parts[part].patient_count,
@@ -161,7 +180,17 @@ class SiteSession:
             classes=splits.classes,
         )
         said = enrol(call, facts, self._folder.identity())
-        return _Enrolled(ready, part, said, _make_team(settings, call, ready, part))
+        return _Enrolled(ready, part, said, _make_team(settings, call, ready, part), account)
+
+    def _account(self, settings: SiteSettings) -> SiteAccount | None:
+        """Returns this run's account in the office's ledger, where the office has one."""
+        if settings.database is None:
+            return None
+        database = open_database(settings.database)
+        self._database.callback(database.close)
+        name = settings.dataset or PurePath(self._call.project.data.source).name
+        store = LedgerStore(database)
+        return SiteAccount(store, dataset=name, run=self._call.run, permit=self._permit)
 
     def _join(self, enrolled: _Enrolled, roll: bytes) -> SiteRunner:
         team = enrolled.team
@@ -170,9 +199,7 @@ class SiteSession:
         number = place_of(enrolled.said, said)
         self._folder.check_trusted(checked.roster())
         setup = make_setup(call.project, call.arm, checked.facts, checked.identities, call.seed)
-        path = self._folder.ledger(call.run)
-        ledger = FileLedger(path, allowed=setup.steps_allowed)
-        self._stack.callback(ledger.close)
+        ledger, present = self._pay(enrolled, setup)
         parts = SiteParts(
             terms=setup.for_site(number, self._folder.identity()),
             trainee=enrolled.ready.trainee(enrolled.part) if team is None else team.trainee,
@@ -180,9 +207,27 @@ class SiteSession:
             source=self._source,
             meter=self.health,
             summing=None if team is None else team.clipped_sum,
+            present=present,
         )
         self.health.expects(setup)
         return SiteRunner(parts)
+
+    def _pay(self, enrolled: _Enrolled, setup: Setup) -> tuple[Ledger, Attendance | None]:
+        """Returns who is paid from, and who takes part."""
+        if enrolled.account is None:
+            file = FileLedger(self._folder.ledger(self._call.run), allowed=setup.steps_allowed)
+            self._stack.callback(file.close)
+            return file, None
+        ledger = enrolled.account.open(purchase_of(self._call.project.name, setup))
+        patients = enrolled.ready.parts[enrolled.part].patients
+        return ledger, Attendance(ledger, patients)
+
+
+def _attended(ready: Ready, part: int, account: SiteAccount) -> Ready:
+    """Returns `ready` with only the records of patients who may take part."""
+    parts = list(ready.parts)
+    parts[part] = parts[part].take(account.attending(parts[part].patients))
+    return replace(ready, parts=tuple(parts))
 
 
 def _make_team(settings: SiteSettings, call: Call, ready: Ready, part: int) -> SiteTeam | None:

@@ -15,7 +15,7 @@ import typer
 
 from consilium import __version__
 from consilium.cli import data as datasets
-from consilium.cli import machines
+from consilium.cli import ledger, machines
 from consilium.errors import ConsiliumError
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ app.add_typer(machines.federation)
 app.add_typer(machines.coordinator)
 app.add_typer(machines.site)
 app.add_typer(datasets.data)
+app.add_typer(ledger.ledger)
 
 INTERRUPTED: Final = 130
 REFUSED: Final = 2

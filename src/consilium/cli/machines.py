@@ -172,6 +172,15 @@ def join(
     process_seconds: Annotated[
         float, typer.Option(min=1, help="How long a round may take these processes.")
     ] = 600.0,
+    database: Annotated[
+        str | None,
+        typer.Option(
+            help="This office's ledger pays: sqlite:///FILE or postgresql://...", metavar="URL"
+        ),
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Name of the records in that ledger.", metavar="NAME")
+    ] = None,
     metrics_port: MetricsPort = 0,
     metrics_host: MetricsHost = "127.0.0.1",
     log_format: LogFormat = "text",
@@ -191,7 +200,8 @@ def join(
     watching = operations.watching(metrics_host, metrics_port, log_format)
     choices = {"holds": holds, "approves": approves, "trusts": trusts}
     sharing = {"processes": processes, "process_seconds": process_seconds}
-    operations.join(kit, data, choices | sharing, watching)
+    paying = {"database": database, "dataset": dataset} if database else {}
+    operations.join(kit, data, choices | sharing | paying, watching)
 
 
 @site.command()

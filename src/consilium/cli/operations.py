@@ -15,6 +15,7 @@ from consilium.adapters.nvflare.doctor import examine
 from consilium.adapters.nvflare.finding import Finding
 from consilium.adapters.site_folder import SiteFolder, SiteSettings
 from consilium.adapters.site_team import check_devices, gpus
+from consilium.adapters.store.database import lasting_url, open_database
 from consilium.errors import ConfigError
 from consilium.federation.enrolment import roster_fingerprint
 from consilium.sdk import default_data_folder, load_project
@@ -108,6 +109,9 @@ def join(
     settings = {"name": says.role, "sites": says.sites, **choices}
     settings |= {} if folder is None else {"data_folder": str(folder.resolve())}
     own = msgspec.convert(settings, SiteSettings)
+    if own.database is not None:
+        open_database(lasting_url(own.database)).close()
+        own = msgspec.structs.replace(own, database=lasting_url(own.database))
     check_devices(own.processes, gpus())
     SiteFolder(kit).settle(own)
     kits.prepare(kit, kits.SITE_LINK, says, watching)

@@ -128,6 +128,13 @@ def _bring_up_to_date(database: Database, *, migrate: bool) -> None:
         migrating.migrate(connection)
 
 
+def lasting_url(url: str) -> str:
+    """Returns `url` with a file's path from the root, so that other folders may be worked in."""
+    if not url.startswith("sqlite:///") or url == "sqlite:///":
+        return url
+    return f"sqlite:///{Path(url.removeprefix('sqlite:///')).absolute()}"
+
+
 _UNUSABLE: Final = (
     "the database's URL is not one that can be used; expected sqlite:///FILE or "
     "postgresql://USER:PASSWORD@HOST/NAME: correct --database"

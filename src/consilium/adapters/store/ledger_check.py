@@ -81,13 +81,11 @@ def _differences(connection: Connection, state: LedgerState) -> Iterator[str]:
 
 
 def _cohorts(connection: Connection, state: LedgerState) -> Iterator[str]:
-    charged = dict(connection.execute(select(COHORT.c.id, COHORT.c.charged)).tuples().all())
+    charged = dict(connection.execute(select(COHORT.c.id, COHORT.c.charged)).all())
     expected = {number: one.charged for number, one in state.cohorts.items()}
     yield from _compare("ledger_cohort", charged, expected)
     parts: dict[int, set[int]] = defaultdict(set)
-    for reservation, cohort in connection.execute(
-        select(PART.c.reservation, PART.c.cohort)
-    ).tuples():
+    for reservation, cohort in connection.execute(select(PART.c.reservation, PART.c.cohort)):
         parts[cohort].add(reservation)
     histories = {number: set(one.reservations) for number, one in state.cohorts.items()}
     yield from _compare("ledger_part", {one: parts[one] for one in histories}, histories)
@@ -100,7 +98,7 @@ def _patients(connection: Connection, state: LedgerState) -> Iterator[str]:
     within: dict[int, list[int]] = defaultdict(list)
     opted_out = set()
     query = select(PATIENT.c.id, PATIENT.c.cohort, PATIENT.c.opted_out)
-    for patient, cohort, out in connection.execute(query).tuples():
+    for patient, cohort, out in connection.execute(query):
         within[cohort].append(patient)
         if out:
             opted_out.add(patient)
@@ -120,7 +118,7 @@ def _members(connection: Connection, state: LedgerState) -> Iterator[str]:
     names = {number: account.name for number, account in all_accounts(connection).items()}
     added: dict[tuple[int, str], list[int]] = defaultdict(list)
     query = select(MEMBER.c.entry, MEMBER.c.dataset, MEMBER.c.patient)
-    for entry, dataset, patient in connection.execute(query).tuples():
+    for entry, dataset, patient in connection.execute(query):
         added[entry, names[dataset]].append(patient)
     expected = {(sequence, one.dataset): one.digest for sequence, one in state.enrolments}
     found = {key: members_digest(patients) for key, patients in added.items()}

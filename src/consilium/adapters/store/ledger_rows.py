@@ -17,7 +17,7 @@ from consilium.adapters.store.ledger_tables import (
     PATIENT,
     RESERVATION,
 )
-from consilium.errors import NotFound
+from consilium.errors import ConfigError, NotFound
 from consilium.governance.composition import Cap, Step
 from consilium.governance.ledger import Account, Allowance, Request, Reservation
 from consilium.governance.ledger_entries import (
@@ -71,6 +71,21 @@ def patients_allowance(connection: Connection) -> Allowance | None:
     """Returns the cap of every patient of the office, if there is one."""
     row = connection.execute(select(CAP)).mappings().first()
     return None if row is None else _allowance(row)
+
+
+def need_patients(connection: Connection) -> Allowance:
+    """Returns the cap of every patient of the office.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    found = patients_allowance(connection)
+    if found is None:
+        raise ConfigError(
+            "patients have no cap yet; expected one over all datasets here: consilium ledger cap "
+            "--patients"
+        )
+    return found
 
 
 def account_of(connection: Connection, name: str) -> tuple[int, Account]:

@@ -11,7 +11,7 @@ steps when these were reserved.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias, final
 
 from sqlalchemy import Connection, Select, Update, insert, literal, select, update
@@ -22,6 +22,7 @@ from consilium.adapters.store.ledger_rows import (
     account_of,
     add_entry,
     groups_of,
+    need_patients,
     next_number,
     patients_allowance,
     reservation_of,
@@ -38,7 +39,7 @@ from consilium.adapters.store.ledger_tables import (
     PATIENT,
     RESERVATION,
 )
-from consilium.errors import AccessDenied, ConfigError, Conflict, NotFound
+from consilium.errors import AccessDenied, Conflict, NotFound
 from consilium.governance import ledger, ledger_entries
 from consilium.governance.composition import Cap
 from consilium.governance.ledger import Granted, Receipt, Request, Reservation
@@ -46,6 +47,13 @@ from consilium.governance.ledger_entries import Move, Reserved, entry_of, member
 from consilium.governance.participation import Group
 
 Clock: TypeAlias = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """Returns what this machine's clock says."""
+    return datetime.now(UTC)
+
+
 _AT_ONCE: Final = 500  # values in one statement
 
 
@@ -53,7 +61,7 @@ _AT_ONCE: Final = 500  # values in one statement
 class LedgerStore:
     """The ledger of one office."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock = utc_now) -> None:
         self.database, self._clock = database, clock
 
     # -- Spending ---------------------------------------------------------------------
@@ -74,9 +82,7 @@ class LedgerStore:
                 )
             return before
         dataset, account = account_of(connection, request.dataset)
-        patients = patients_allowance(connection)
-        if patients is None:
-            raise ConfigError("patients have no cap yet; expected one: consilium ledger cap")
+        patients = need_patients(connection)
         number = next_number(connection, RESERVATION.c.id)
         groups = groups_of(connection, dataset)
         granted = ledger.reserve(account, patients, groups, request, number)
@@ -88,14 +94,14 @@ class LedgerStore:
         connection: Connection,
         reservation: int,
         *,
-        key: str,
+        key: str | None = None,
         steps: int = 1,
         round_: int = 0,
     ) -> Receipt:
         """Returns the receipt of `steps` more; asked again with its key, the same receipt.
 
         What is released is released once: a caller who sends a value under a receipt that it was
-        given again must send the same bytes.
+        given again must send the same bytes. Rounds need no key: each is charged once.
 
         Raises:
             BudgetExceeded: More than is held; nothing changed.
@@ -103,7 +109,7 @@ class LedgerStore:
             Conflict: The key was used for something else, or the round was charged before.
         """
         entry = ledger_entries.Committed(reservation=reservation, steps=steps, round=round_)
-        if (before := self._repeated(connection, key, entry)) is not None:
+        if key is not None and (before := self._repeated(connection, key, entry)) is not None:
             return before
         row = self._row(connection, RESERVATION.c.id == reservation)
         _, account = account_of(connection, row.request.dataset)

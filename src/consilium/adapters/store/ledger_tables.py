@@ -60,7 +60,7 @@ PATIENT: Final = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("pseudonym", Text, nullable=False, unique=True),
     Column("cohort", ForeignKey(COHORT.c.id), nullable=False, index=True),
-    Column("opted_out", Boolean, nullable=False),
+    Column("opted_out", Boolean, nullable=False, index=True),
 )
 
 MEMBER: Final = Table(  # which patients a dataset has

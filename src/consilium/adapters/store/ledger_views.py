@@ -16,12 +16,11 @@ from consilium.adapters.store.ledger_rows import (
     account_of,
     all_accounts,
     groups_of,
-    patients_allowance,
+    need_patients,
     reservation_of,
     select_reservations,
 )
 from consilium.adapters.store.ledger_tables import ENTRY, MEMBER, PART, PATIENT, RESERVATION
-from consilium.errors import ConfigError
 from consilium.governance.composition import (
     Curve,
     Step,
@@ -31,7 +30,7 @@ from consilium.governance.composition import (
     epsilon_of,
     fixed_epsilon,
 )
-from consilium.governance.ledger import Allowance, Reservation
+from consilium.governance.ledger import Reservation
 from consilium.governance.ledger_entries import Committed, entry_of
 from consilium.governance.participation import admit
 
@@ -140,12 +139,35 @@ class Price:
         return max(0.0, self.cap - self.after)
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Steps that are held and not spent."""
+
+    number: int
+    dataset: str
+    project: str
+    run: str
+    steps: int
+
+
 # -- Standing -------------------------------------------------------------------------
 
 
 def datasets(connection: Connection) -> list[str]:
     """Returns the names of all datasets with an account."""
     return [account.name for account in all_accounts(connection).values()]
+
+
+def open_reservations(connection: Connection) -> list[Held]:
+    """Returns what is held, by reservation."""
+    query = select_reservations().where(RESERVATION.c.is_open.is_(True))
+    found = map(reservation_of, connection.execute(query).mappings())
+    return [
+        Held(one.number, one.request.dataset, one.request.project, one.request.run, one.held)
+        for one in found
+        if one.held
+    ]
 
 
 def standing(connection: Connection, dataset: str) -> Standing:
@@ -156,7 +178,7 @@ def standing(connection: Connection, dataset: str) -> Standing:
         ConfigError: Patients have no cap.
     """
     number, account = account_of(connection, dataset)
-    patients, cap = _patients_cap(connection), account.allowance.cap
+    patients, cap = need_patients(connection), account.allowance.cap
     reservations = _reservations(connection, number)
     spent = epsilon_of(_curve(reservations, held=False), cap.delta)
     charged = epsilon_of(_curve(reservations, held=True), cap.delta)
@@ -190,7 +212,7 @@ def price(connection: Connection, dataset: str, step: Step, steps: int = 1) -> P
         UnsupportedEvent: No theorem prices it.
     """
     number, account = account_of(connection, dataset)
-    patients, cap = _patients_cap(connection), account.allowance.cap
+    patients, cap = need_patients(connection), account.allowance.cap
     curve, held = curve_of(step), _curve(_reservations(connection, number), held=True)
     cost = curve[account.allowance.place]
     admission = admit(
@@ -210,13 +232,6 @@ def price(connection: Connection, dataset: str, step: Step, steps: int = 1) -> P
         patients=admission.patients,
         exhausted=sum(group.present for group in admission.exhausted),
     )
-
-
-def _patients_cap(connection: Connection) -> Allowance:
-    found = patients_allowance(connection)
-    if found is None:
-        raise ConfigError("patients have no cap yet; expected one: consilium ledger cap")
-    return found
 
 
 def _reservations(connection: Connection, dataset: int) -> list[Reservation]:
@@ -246,7 +261,7 @@ def _count_members(connection: Connection, dataset: int) -> tuple[int, int]:
         .where(MEMBER.c.dataset == dataset)
         .group_by(PATIENT.c.opted_out)
     )
-    counts = {bool(out): count for out, count in connection.execute(query).tuples()}
+    counts = {bool(out): count for out, count in connection.execute(query)}
     return sum(counts.values()), counts.get(True, 0)
 
 
@@ -297,7 +312,7 @@ def _by_patient(connection: Connection, dataset: int, delta: float) -> tuple[Pat
     )
     curves = spent_by_cohort(connection)
     counted: dict[float, int] = defaultdict(int)
-    for cohort, count in connection.execute(members).tuples():
+    for cohort, count in connection.execute(members):
         counted[epsilon_of(curves.get(cohort, _NOTHING), delta)] += count
     return tuple(Patients(value, counted[value]) for value in sorted(counted))
 

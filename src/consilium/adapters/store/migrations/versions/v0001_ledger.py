@@ -53,6 +53,9 @@ def upgrade() -> None:
         sa.UniqueConstraint("pseudonym", name=op.f("uq_ledger_patient_pseudonym")),
     )
     op.create_index(op.f("ix_ledger_patient_cohort"), "ledger_patient", ["cohort"], unique=False)
+    op.create_index(
+        op.f("ix_ledger_patient_opted_out"), "ledger_patient", ["opted_out"], unique=False
+    )
     op.create_table(
         "ledger_reservation",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
