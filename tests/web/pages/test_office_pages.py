@@ -127,7 +127,9 @@ def test_the_wrong_word_approves_nothing(federation: Federation, charite: httpx.
     assert state(federation, project) is State.SUBMITTED
 
 
-def test_an_approval_of_other_terms_is_refused(federation: Federation, charite: httpx.Client) -> None:
+def test_an_approval_of_other_terms_is_refused(
+    federation: Federation, charite: httpx.Client
+) -> None:
     project = federation.submitted()
     (words,) = re.findall(
         r"<dt>Six words</dt><dd>([a-z ]+)", charite.get(f"/projects/{project}/approve").text
@@ -216,7 +218,7 @@ def test_revoking_ends_it_and_is_in_the_log(federation: Federation, charite: htt
 # -- Datasets -------------------------------------------------------------------------
 
 
-def test_a_dataset_shows_its_budget(federation: Federation, charite: httpx.Client) -> None:
+def test_a_dataset_shows_its_budget(charite: httpx.Client) -> None:
     (line,) = charite.get("/datasets.json").json()["datasets"]
 
     page = charite.get(f"/datasets/{line['id']}").text
@@ -226,9 +228,7 @@ def test_a_dataset_shows_its_budget(federation: Federation, charite: httpx.Clien
     assert "times in 100" in page
 
 
-def test_a_dataset_is_registered(
-    federation: Federation, charite: httpx.Client, tmp_path: Path
-) -> None:
+def test_a_dataset_is_registered(charite: httpx.Client, tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "more", seed=9)
 
     page = charite.post(
@@ -257,7 +257,9 @@ def test_freezing_and_two_people_to_undo_it(
     charite.post(f"/datasets/{line['id']}/raise", data={"reason": "checked"})
 
     second = read(site, site.owner)
-    (waiting,) = [one for one in second.get("/inbox.json").json()["asks"] if "unfreeze" in one["text"]]
+    (waiting,) = [
+        one for one in second.get("/inbox.json").json()["asks"] if "unfreeze" in one["text"]
+    ]
     second.post(waiting["href"], data={"agreed": "yes"})
 
     assert second.get("/datasets.json").json()["datasets"][0]["state"]["text"] == "open"
@@ -522,9 +524,7 @@ def running(federation: Federation, read: Reading) -> str:
     return project
 
 
-def test_a_run_is_shown_as_it_stands(
-    federation: Federation, read: Reading, served: Served
-) -> None:
+def test_a_run_is_shown_as_it_stands(federation: Federation, read: Reading, served: Served) -> None:
     project = running(federation, read)
     client = read(federation.sites["charite"], federation.steward("charite"))
 
