@@ -217,7 +217,7 @@ def models(request: Request, actor: CurrentActor, office: TheOffice) -> Response
     """Lists models and what may be done with each."""
     view = ModelsView(
         models=tuple(_model_line(one) for one in office.models.versions(actor)),
-        cli="consilium model list",
+        cli="",
     )
     return show(request, actor, view)
 
@@ -280,7 +280,7 @@ def model(request: Request, actor: CurrentActor, office: TheOffice, model: str) 
         versions=tuple(Link(f"Version {each.version}", f"/models/{each.id}") for each in versions),
         actions=(Link("Change what may be done", f"/models/{one.id}/permit"),) if edit else (),
         verify="",
-        cli=f"consilium model show {one.name}",
+        cli="",
     )
     return show(request, actor, view)
 
@@ -331,7 +331,7 @@ def _permit_view(one: ModelVersion) -> ActionView:
     return ActionView(
         kind=f"Model {one.name}, version {one.version}",
         title="What may be done with it",
-        cli=f"consilium model permit {one.name}",
+        cli="",
         stays=("A model that was downloaded cannot be called back.",),
         form=Form(
             action=f"/models/{one.id}/permit",
