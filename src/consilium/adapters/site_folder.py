@@ -20,6 +20,8 @@ from typing import Annotated, Final, Literal, final
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from consilium.adapters.office.office import open_office
+from consilium.adapters.office.permits import ProjectPermit, begin_run
 from consilium.adapters.whole_files import write_whole
 from consilium.errors import AccessDenied, ConfigError, DataError
 from consilium.federation.enrolment import Call, roster_fingerprint
@@ -46,6 +48,8 @@ class SiteSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         database: URL of this office's database, whose ledger then pays for every round; None: each
             run has a file, and nothing is kept over runs or by patient.
         dataset: Name of its records in that ledger; None: the last part of the project's source.
+        office: Folder of this hospital's office, which then decides what runs here instead of the
+            folder `approved`, and pays; None: there is none.
     """
 
     name: str
@@ -62,6 +66,7 @@ class SiteSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     process_seconds: Annotated[float, msgspec.Meta(gt=0)] = 600.0
     database: str | None = None
     dataset: str | None = None
+    office: str | None = None
 
 
 @final
@@ -126,17 +131,51 @@ class SiteFolder:
     # -- Consents ---------------------------------------------------------------------
 
     def approve(self, project: Project) -> Path:
-        """Writes down that the steward approved this project; returns where."""
+        """Writes down that the steward approved this project; returns where.
+
+        Raises:
+            ConfigError: This hospital's office decides, and nothing beside it.
+        """
+        if self._office() is not None:
+            raise ConfigError(
+                "this site's office decides what runs here; expected a yes there: consilium "
+                "project approve"
+            )
         path = self.path / "approved" / f"{project.name}.toml"
         write_whole(path, project.resolved().encode())
         return path
 
-    def check_approved(self, call: Call) -> None:
+    def check_approved(self, call: Call) -> ProjectPermit | None:
         """Refuses a call whose project and arm the steward did not approve.
 
+        Returns:
+            The office's permit, to be asked for every charge; None where there is no office.
+
         Raises:
-            AccessDenied: With what differs from the approved project of that name.
+            AccessDenied: With what differs from the approved project of that name, or why the
+                office permits no run.
         """
+        if (office := self._office()) is not None:
+            return self._permit(office, call)
+        self._check_listed(call)
+        return None
+
+    def _office(self) -> Path | None:
+        path = self.path / "site.json"
+        folder = self.settings().office if path.exists() else None
+        return None if folder is None else Path(folder)
+
+    def _permit(self, office: Path, call: Call) -> ProjectPermit:
+        permit = begin_run(open_office(office).desk, call.project.terms(call.arm), call.run)
+        source = Path(self.settings().data_folder or "") / call.project.data.source
+        if source.resolve() != permit.folder:
+            raise AccessDenied(
+                f"project {call.project.name!r} reads {source}; the approved dataset "
+                f"{permit.dataset!r} lies in another folder: link or move it there"
+            )
+        return permit
+
+    def _check_listed(self, call: Call) -> None:
         if self.settings().approves != "listed-projects":
             return
         wanted = call.project.terms(call.arm)

@@ -20,6 +20,7 @@ from consilium.adapters.dataset import Dataset, Ready, make_ready, read_named
 from consilium.adapters.disks import disk_in_words
 from consilium.adapters.health import FILE, HealthFile
 from consilium.adapters.ledger_file import FileLedger, count_charges, last_charged
+from consilium.adapters.office.permits import ProjectPermit
 from consilium.adapters.randomness import Source, operating_system
 from consilium.adapters.site_folder import SiteFolder, SiteSettings
 from consilium.adapters.site_runner import SiteParts, SiteRunner
@@ -93,6 +94,7 @@ class SiteSession:
     ) -> None:
         self._folder, self._call, self._source = SiteFolder(kit), call, source
         self._permit, self._database = permit, ExitStack()
+        self._permitted: ProjectPermit | None = None
         self.health = HealthFile(self._folder.path / FILE)
         self._stack, self._turn = ExitStack(), threading.Lock()
         self._enrolled: _Enrolled | None = None
@@ -155,7 +157,7 @@ class SiteSession:
 
     def _admitted(self) -> _Enrolled:
         if self._enrolled is None:
-            self._folder.check_approved(self._call)
+            self._permitted = self._folder.check_approved(self._call)
             self._enrolled = self._read()
         return self._enrolled
 
@@ -184,6 +186,10 @@ class SiteSession:
 
     def _account(self, settings: SiteSettings) -> SiteAccount | None:
         """Returns this run's account in the office's ledger, where the office has one."""
+        if (permit := self._permitted) is not None:
+            self._database.callback(permit.database.close)
+            store = LedgerStore(permit.database)
+            return SiteAccount(store, dataset=permit.dataset, run=self._call.run, permit=permit)
         if settings.database is None:
             return None
         database = open_database(settings.database)

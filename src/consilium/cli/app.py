@@ -16,6 +16,9 @@ import typer
 from consilium import __version__
 from consilium.cli import data as datasets
 from consilium.cli import ledger, machines
+from consilium.cli import log as logs
+from consilium.cli import office as offices
+from consilium.cli import project as projects
 from consilium.errors import ConsiliumError
 
 app = typer.Typer(
@@ -31,6 +34,10 @@ app.add_typer(machines.federation)
 app.add_typer(machines.coordinator)
 app.add_typer(machines.site)
 app.add_typer(datasets.data)
+app.add_typer(offices.office)
+app.add_typer(offices.dataset)
+app.add_typer(projects.project)
+app.add_typer(logs.log)
 app.add_typer(ledger.ledger)
 
 INTERRUPTED: Final = 130

@@ -181,6 +181,10 @@ def join(
     dataset: Annotated[
         str | None, typer.Option(help="Name of the records in that ledger.", metavar="NAME")
     ] = None,
+    office: Annotated[
+        Path | None,
+        typer.Option(help="This hospital's office decides and pays.", metavar="DIR"),
+    ] = None,
     metrics_port: MetricsPort = 0,
     metrics_host: MetricsHost = "127.0.0.1",
     log_format: LogFormat = "text",
@@ -201,6 +205,7 @@ def join(
     choices = {"holds": holds, "approves": approves, "trusts": trusts}
     sharing = {"processes": processes, "process_seconds": process_seconds}
     paying = {"database": database, "dataset": dataset} if database else {}
+    paying |= {} if office is None else {"office": str(office.resolve())}
     operations.join(kit, data, choices | sharing | paying, watching)
 
 

@@ -13,6 +13,7 @@ from consilium.adapters.metrics import check_free
 from consilium.adapters.nvflare import kits, lock, members
 from consilium.adapters.nvflare.doctor import examine
 from consilium.adapters.nvflare.finding import Finding
+from consilium.adapters.office.office import open_office
 from consilium.adapters.site_folder import SiteFolder, SiteSettings
 from consilium.adapters.site_team import check_devices, gpus
 from consilium.adapters.store.database import lasting_url, open_database
@@ -109,6 +110,8 @@ def join(
     settings = {"name": says.role, "sites": says.sites, **choices}
     settings |= {} if folder is None else {"data_folder": str(folder.resolve())}
     own = msgspec.convert(settings, SiteSettings)
+    if own.office is not None:
+        open_office(Path(own.office)).close()
     if own.database is not None:
         open_database(lasting_url(own.database)).close()
         own = msgspec.structs.replace(own, database=lasting_url(own.database))

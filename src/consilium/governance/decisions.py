@@ -16,10 +16,11 @@ def decide(actor: Actor, action: Action, resource: Resource) -> Decision:
     missing = [_missing(rule, actor, resource) for rule in RULES.get(action, ())]
     if not missing:
         return Decision(False, f"nobody may {action}")
-    closest = min(missing, key=len)
-    if not closest:
+    nearest = min(map(len, missing))
+    if nearest == 0:
         return Decision(True, f"{actor.name} may {action}")
-    return Decision(False, f"to {action} one must: {'; '.join(closest)}")
+    ways = ["; ".join(one) for one in missing if len(one) == nearest]
+    return Decision(False, f"to {action} one must: {', or '.join(ways)}")
 
 
 def check(actor: Actor, action: Action, resource: Resource) -> None:

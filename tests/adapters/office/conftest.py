@@ -30,7 +30,7 @@ class Federation:
         self.researcher = self.centre.join("rossi")
         for seed, site in enumerate(self.sites.values()):
             steward = site.join("weber", "Data Steward")
-            made = make_folder(folder / "data" / site.name, seed=seed)
+            made = make_folder(folder / "data" / site.name / "hearts", seed=seed)
             site.office.datasets.register(steward, new_dataset(made))
             associate(site, self.centre)
             for other in self.sites.values():

@@ -23,7 +23,7 @@ from consilium.governance.policy import PRESETS, Policy
 TOML = """
 name = "heart"
 [data]
-source = "heart"
+source = "hearts"
 classes = ["healthy", "diseased"]
 [sites]
 count = {sites}

@@ -69,6 +69,7 @@ class People:
             if PEOPLE.where(connection):
                 raise Conflict("this office has an Owner; expected an invitation of theirs")
             for old in INVITATIONS.where(connection):
+                row = replace(row, login=row.login or old.login)
                 INVITATIONS.drop(connection, old.id)
             INVITATIONS.add(connection, row.id, row)
             self._log(connection, Action.INVITE_PERSON, f"person:{row.id}", {"roles": ["Owner"]})

@@ -34,6 +34,8 @@ class ProjectPermit:
     Attributes:
         project: Id.
         dataset: Name of this office's dataset, which pays.
+        folder: Where its records lie.
+        database: Of the office, which holds the ledger.
     """
 
     def __init__(self, desk: Desk, agreement: bytes, run: str) -> None:
@@ -41,10 +43,11 @@ class ProjectPermit:
         with desk.database.reading() as connection:
             case = self._find(connection)
             self.project = case.row.id
-            bound = case.contract.datasets.get(desk.name)
-        if bound is None:
-            raise AccessDenied(f"project {case.row.name!r} names no dataset of {desk.name}")
-        self.dataset = bound.dataset
+            if desk.name not in case.contract.datasets:
+                raise AccessDenied(f"project {case.row.name!r} names no dataset of {desk.name}")
+            row = own_dataset(connection, desk, case)
+        self.dataset, self.folder = row.card.name, Path(row.folder)
+        self.database = desk.database
 
     def check(self, connection: Connection) -> None:
         """Refuses a charge that is not permitted now.

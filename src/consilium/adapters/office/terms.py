@@ -18,6 +18,7 @@ import msgspec
 
 from consilium import __version__
 from consilium.adapters.office.values import ProjectDraft
+from consilium.adapters.store.site_ledger import step_of
 from consilium.dp.plan import View
 from consilium.errors import ConfigError, DataError
 from consilium.federation.arms import ARMS
@@ -33,7 +34,6 @@ from consilium.governance.contract import (
     Party,
     difference,
 )
-from consilium.governance.events import encode_event
 from consilium.learning.models.registry import build
 from consilium.learning.parameters import dimension
 from consilium.learning.transfer import train_only
@@ -164,10 +164,7 @@ def run_step(contract: Contract, card: Dataset) -> Step | None:
     """Returns what one step of a run costs, for this office's ledger; None: no promise."""
     cards = dict.fromkeys(contract.datasets, card)
     plan = plan_setup(project_of(contract), contract.arm, cards).plan
-    if plan is None:
-        return None
-    event = encode_event(plan.event(1, View.PARTICIPANT))
-    return Step(event=event, slack=plan.slack(1) / 2)  # epsilon grows by 2 tau
+    return None if plan is None else step_of(plan)
 
 
 @cache
