@@ -21,8 +21,8 @@ from consilium.web.curves import (
     draw_spending,
     measure_shown,
     measure_tested,
-    spread_apart,
 )
+from consilium.web.labels import spread_apart
 
 MakeResult = Callable[..., RunResult]
 MakeResults = Callable[..., list[RunResult]]

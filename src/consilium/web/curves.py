@@ -5,7 +5,6 @@ Guarantees: the same results give the same bytes; no drawing state is shared wit
 line is labelled where it ends, and told apart by its dashes as well as by its colour (`canvas`).
 """
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from consilium.federation.arms import MAIN_ARM
 from consilium.federation.results import Point, RunResult
 from consilium.web import formats
 from consilium.web.canvas import ARM_COLOURS, INK, MUTED, PAPER, STYLE, save_svg
+from consilium.web.labels import spread_apart
 from consilium.web.summary import Measure, by_arm, headline
 
 _DASHES: Final[Mapping[str, tuple[float, ...]]] = {
@@ -276,22 +276,6 @@ def _label_ends(axes: Axes, curves: Sequence[_Curve]) -> None:
         label.set(color=colour, va="center_baseline", parse_math=False)
         if curve.arm == MAIN_ARM:
             label.set_fontweight("bold")
-
-
-def spread_apart(places: Sequence[float], gap: float) -> tuple[float, ...]:
-    """Returns places in 0..1 at least `gap` apart, in the same order, near the given ones.
-
-    Where they cannot all fit, they reach beyond 0 and stay `gap` apart.
-    """
-    order = sorted(range(len(places)), key=places.__getitem__)
-    moved = list(places)
-    for before, here in itertools.pairwise(order):
-        moved[here] = max(moved[here], moved[before] + gap)
-    ceiling = 1.0
-    for here in reversed(order):
-        moved[here] = min(moved[here], ceiling)
-        ceiling = moved[here] - gap
-    return tuple(moved)
 
 
 # -- Test records ---------------------------------------------------------------------

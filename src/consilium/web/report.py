@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from consilium.federation.arms import ARMS
@@ -29,6 +28,7 @@ from consilium.web.curves import (
     measure_shown,
     measure_tested,
 )
+from consilium.web.environment import make_environment
 from consilium.web.pictures import draw_pictures
 from consilium.web.reliability import draw_reliability
 from consilium.web.summary import (
@@ -41,6 +41,7 @@ from consilium.web.summary import (
 )
 
 _TEMPLATE: Final = "report.html.j2"
+_PAGES: Final = make_environment()
 
 
 @final
@@ -283,27 +284,3 @@ def _secure_sum(main: RunResult) -> str:
     if not ARMS[main.arm].federated:
         return "none: one party holds all data"
     return f"none: the coordinator sees what each site sends, {bits}"
-
-
-# -- Template -------------------------------------------------------------------------
-
-
-def _environment() -> Environment:
-    pages = Environment(
-        loader=PackageLoader("consilium.web"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    for name in (
-        *("share", "pixels", "spread", "interval", "epsilon", "delta", "count", "byte_count"),
-        *("duration", "rounds", "right_guesses", "slack", "plural", "words"),
-    ):
-        pages.filters[name] = getattr(formats, name)
-    pages.filters["neighbours"] = wording.neighbours
-    pages.filters["viewer"] = wording.viewer
-    return pages
-
-
-_PAGES: Final = _environment()

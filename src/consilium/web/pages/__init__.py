@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pages (not yet here)."""
+"""The pages of an office, for people: one router, and how an error looks.
 
-from fastapi import APIRouter, Request
-from starlette.responses import PlainTextResponse, Response
+Not here: the application, security and sessions (`web.app`), the API (`web.api`). The order
+matters: an address with a fixed word comes before one that takes any.
+"""
 
-from consilium.web.problems import Problem
+from typing import Final
 
-router = APIRouter(include_in_schema=False)
+from fastapi import APIRouter
 
+from consilium.web.pages import account, datasets, offices, people, projects, research, runs
+from consilium.web.pages.showing import problem_page
 
-def problem_page(request: Request, problem: Problem) -> Response:  # noqa: ARG001
-    """Returns a problem as text."""
-    return PlainTextResponse(f"{problem.title}: {problem.why}", problem.status)
+router: Final = APIRouter(include_in_schema=False)
+for _part in (account, research, projects, datasets, people, offices, runs):
+    router.include_router(_part.router)
+
+__all__ = ["problem_page", "router"]
