@@ -34,7 +34,6 @@ def run_serve(request: Request) -> None:
     """Serves the office in a folder; on its first run prints the link for its Owner."""
     if request.database is not None:
         os.environ[DATABASE] = request.database
-    logging.config.dictConfig(_lines(request.log_format))
     office = open_office(request.folder)
     try:
         bound = bind(request.listening)
@@ -48,6 +47,7 @@ def run_serve(request: Request) -> None:
                 courier_seconds=request.courier_seconds or None,
             ),
         )
+        logging.config.dictConfig(_lines(request.log_format))
         typer.echo(f"{office.desk.name}: {place.origins[0]}")
         word = app.state.accounts.first_link()
         if word is not None:

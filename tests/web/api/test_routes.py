@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every route of the application, pages too, refuses whoever is not allowed; the list is the app's."""
+"""Every route of the application, pages too, refuses whoever is not allowed."""
 
 from collections.abc import Iterator
 

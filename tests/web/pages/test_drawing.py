@@ -4,6 +4,7 @@
 import re
 from dataclasses import replace
 from datetime import date
+from itertools import pairwise
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -93,7 +94,7 @@ def test_labels_of_references_never_cover_each_other(wide: bool) -> None:
     heights = sorted(
         float(y) for y in re.findall(r'<text x="[^"]*" y="([^"]*)" class="(?:reference|main)"', svg)
     )
-    assert all(after - before > 14 for before, after in zip(heights, heights[1:], strict=False))
+    assert all(after - before > 14 for before, after in pairwise(heights))
 
 
 def test_one_look_is_a_dot() -> None:

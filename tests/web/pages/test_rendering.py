@@ -91,7 +91,9 @@ def test_nothing_is_inline_and_nothing_is_fetched_from_elsewhere(name: str) -> N
     page = html(name)
 
     assert not re.search(r"<style|\bstyle=|\bon[a-z]+=|javascript:|https?://(?!www\.w3\.org)", page)
-    assert all(known.get("src", "").startswith("/static/") for known in Outline(page).named("script"))
+    assert all(
+        known.get("src", "").startswith("/static/") for known in Outline(page).named("script")
+    )
 
 
 @every_page

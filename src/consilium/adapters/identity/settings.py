@@ -1,11 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an operator configures of identity: `identity.toml` in the office's folder; absent is well.
 
-    [directory]                     single sign-on, extra `oidc`
-    issuer = "https://login.hospital.example"
-    client = "consilium"
-    secret_file = "directory.secret"
-
     [[tokens]]                      other people's issuers of hosted-training tokens
     algorithm = "RS256"             RS256, HS256 or Ed25519
     key_file = "issuer.pem"         public key in PEM; for HS256 the secret itself
@@ -24,18 +19,11 @@ from typing import Final, final
 
 import msgspec
 
-from consilium.adapters.identity.oidc import Directory
 from consilium.adapters.identity.remote_tokens import RemoteRule
 from consilium.adapters.identity.tokens import Algorithm, TokenRule
 from consilium.errors import ConfigError
 
 NAME: Final = "identity.toml"
-
-
-class _Directory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    issuer: str
-    client: str
-    secret_file: str
 
 
 class _Tokens(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -50,7 +38,6 @@ class _Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    directory: _Directory | None = None
     tokens: tuple[_Tokens, ...] = ()
     token_service: _Service | None = None
 
@@ -59,7 +46,6 @@ class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class IdentitySettings(msgspec.Struct, frozen=True, kw_only=True):
     """Whom an office believes beside itself; by default nobody."""
 
-    directory: Directory | None = None
     rules: tuple[TokenRule, ...] = ()
     service: RemoteRule | None = None
 
@@ -78,7 +64,6 @@ def read_settings(folder: Path, office: str) -> IdentitySettings:
     except (msgspec.MsgspecError, ValueError) as error:
         raise ConfigError(f"{NAME} cannot be used: {error}; see docs/identity.md") from None
     return IdentitySettings(
-        directory=_directory(folder, file.directory),
         rules=tuple(
             TokenRule(
                 algorithm=one.algorithm,
@@ -90,13 +75,6 @@ def read_settings(folder: Path, office: str) -> IdentitySettings:
         ),
         service=_service(folder, file.token_service, office),
     )
-
-
-def _directory(folder: Path, one: _Directory | None) -> Directory | None:
-    if one is None:
-        return None
-    secret = _secret(folder, one.secret_file).decode().strip()
-    return Directory(issuer=one.issuer, client=one.client, secret=secret)
 
 
 def _service(folder: Path, one: _Service | None, office: str) -> RemoteRule | None:

@@ -43,13 +43,6 @@ TRIES: Final = Table(
     Column("subject", LargeBinary(32), nullable=False, index=True),
     Column("at", BigInteger, nullable=False, index=True),
 )
-SUBJECTS: Final = Table(  # of single sign-on
-    "identity_subjects",
-    METADATA,
-    Column("issuer", String(256), primary_key=True),
-    Column("subject", String(256), primary_key=True),
-    Column("person", String(64), nullable=False, index=True),
-)
 TOKENS: Final = Table(
     "identity_tokens",
     METADATA,

@@ -52,7 +52,7 @@ def home_of(actor: Actor) -> str:
 def _sign_in_view(following: str) -> ActionView:
     return ActionView(
         title="Sign in",
-        cli="consilium office link PERSON",
+        cli="consilium office link EMAIL LOGIN",
         lead="No account? An administrator of this office can send you a link.",
         form=Form(
             action=f"/sign-in?next={following}" if following else "/sign-in",

@@ -24,7 +24,7 @@ def register_view(cap: float) -> ActionView:
         title="Register a dataset",
         lead="The data stay where they are. This office keeps their description, their "
         "fingerprint and their budget.",
-        cli="consilium dataset register FOLDER",
+        cli="consilium dataset register NAME FOLDER --description TEXT",
         happens=(
             "The folder is read once, to check it and to take its fingerprint.",
             "The number of its patients is published with noise; that costs a little budget.",
@@ -67,7 +67,7 @@ def cap_view(one: Dataset) -> ActionView:
     return ActionView(
         kind=one.name,
         title="Lower the cap",
-        cli=f"consilium dataset cap {one.name} EPSILON",
+        cli="",
         happens=("It holds from the next charge on. A run that no longer fits stops.",),
         form=Form(
             action=f"/datasets/{one.id}/cap",
@@ -92,7 +92,7 @@ def raise_view(one: Dataset, *, unfreeze: bool) -> ActionView:
         kind=one.name,
         title="Unfreeze the dataset" if unfreeze else "Raise the cap",
         lead="This needs two people. You propose it; somebody else confirms it.",
-        cli=f"consilium dataset {'unfreeze' if unfreeze else 'raise'} {one.name}",
+        cli="",
         stays=() if unfreeze else ("What is then spent stays spent, for every patient.",),
         told=("Everybody here who may confirm it",),
         form=Form(
@@ -113,7 +113,7 @@ def confirm_view(one: Dataset, proposal: Raise) -> ActionView:
     return ActionView(
         kind=one.name,
         title="Confirm what somebody else proposed",
-        cli=f"consilium dataset confirm {proposal.id}",
+        cli="",
         facts=(
             Fact("Proposed", wanted),
             Fact("By", proposal.proposed_by_name, f"{proposal.proposed:%Y-%m-%d %H:%M} UTC"),
@@ -140,7 +140,7 @@ def freeze_view(one: Dataset) -> ActionView:
     return ActionView(
         kind=one.name,
         title="Freeze the dataset",
-        cli=f"consilium dataset freeze {one.name}",
+        cli=f"consilium dataset freeze {one.name} --reason TEXT",
         happens=(
             "Nothing new is charged to it from now on; runs on it stop at their next step.",
             "To unfreeze it takes two people.",
@@ -162,7 +162,7 @@ def withdraw_view(one: Dataset) -> ActionView:
     return ActionView(
         kind=one.name,
         title="Withdraw the dataset",
-        cli=f"consilium dataset withdraw {one.name}",
+        cli=f"consilium dataset withdraw {one.name} --reason TEXT",
         happens=(
             "Every project on it is revoked here; runs stop at their next step.",
             "Its ledger and its log are kept.",
@@ -192,7 +192,7 @@ def grant_view(one: Dataset, names: Mapping[str, str]) -> ActionView:
         title="Make a grant",
         lead="Who may ask for what, why, up to which price, until when. Every project is still "
         "decided on by itself.",
-        cli=f"consilium grant give {one.name} PERSON",
+        cli="",
         form=Form(
             action=f"/datasets/{one.id}/grant",
             submit="Make the grant",

@@ -29,7 +29,7 @@ def approve_view(project: ProjectView, prices: tuple[Price, ...]) -> ActionView:
     return ActionView(
         kind="Check before you approve",
         title=f"Approve {project.name}",
-        cli=f"consilium project approve {project.id}",
+        cli=f"consilium project approve {project.id} --digest {project.digest[:12]}...",
         back=_back(project),
         facts=(
             Fact("Six words", project.words, "They stand for every letter of the project."),
@@ -95,7 +95,7 @@ def ask_view(project: ProjectView) -> ActionView:
     return ActionView(
         kind="Project",
         title=f"Ask about {project.name}",
-        cli=f'consilium project ask {project.id} "..."',
+        cli=f"consilium project ask {project.id} --words TEXT --digest {project.digest[:12]}...",
         back=_back(project),
         lead="The project goes back to its author until the question is answered.",
         form=Form(
@@ -112,7 +112,7 @@ def refuse_view(project: ProjectView) -> ActionView:
     return ActionView(
         kind="Project",
         title=f"Refuse {project.name}",
-        cli=f'consilium project refuse {project.id} "..."',
+        cli=f"consilium project refuse {project.id} --words TEXT --digest {project.digest[:12]}...",
         back=_back(project),
         stays=("A refusal is an end. The author can write a new project.",),
         told=("The author, with your reason", "The other hospitals of the project"),
@@ -139,7 +139,7 @@ def revoke_view(project: ProjectView) -> ActionView:
     return ActionView(
         kind="Project",
         title=f"Revoke {project.name}",
-        cli=f'consilium project revoke {project.id} "..."',
+        cli=f"consilium project revoke {project.id} --reason TEXT",
         back=_back(project),
         happens=(
             "This hospital stops at its next step, within 10 seconds.",
@@ -175,7 +175,7 @@ def plain_view(project: ProjectView, word: str, title: str, lead: str) -> Action
         kind="Project",
         title=f"{title} {project.name}",
         lead=lead,
-        cli=f"consilium project {word} {project.id}",
+        cli="",
         back=_back(project),
         form=Form(
             action=f"/projects/{project.id}/{word}", fields=(), submit=title, back=_back(project)
@@ -188,7 +188,7 @@ def stop_view(project: ProjectView) -> ActionView:
     return ActionView(
         kind="Run",
         title=f"Stop {project.name}",
-        cli=f'consilium project stop {project.id} "..."',
+        cli="",
         back=_back(project),
         stays=("A stopped project does not run again.",),
         told=("The author", "The hospitals of the project"),

@@ -59,7 +59,7 @@ def sites(request: Request, actor: CurrentActor, office: TheOffice) -> Response:
         asking=tuple(_site_line(one, decides=decides) for one in asking),
         sites=tuple(_site_line(one, decides=decides) for one in others),
         actions=(),
-        cli="consilium site list",
+        cli="",
     )
     return show(request, actor, view)
 
@@ -92,7 +92,7 @@ def _site_view(one: Association, step: str) -> ActionView:
         return ActionView(
             kind="Sites",
             title=f"Accept {one.name}",
-            cli=f"consilium site accept {one.id}",
+            cli="",
             happens=("Its projects and cards can come here; every project is still decided on.",),
             form=Form(
                 action=f"/sites/{one.id}/accept", submit="Accept", back=back, fields=(words,)
@@ -102,13 +102,13 @@ def _site_view(one: Association, step: str) -> ActionView:
         return ActionView(
             kind="Sites",
             title=f"Refuse {one.name}",
-            cli=f"consilium site refuse {one.id}",
+            cli="",
             form=Form(action=f"/sites/{one.id}/refuse", submit="Refuse", back=back, fields=()),
         )
     return ActionView(
         kind="Sites",
         title=f"Disconnect {one.name}",
-        cli=f"consilium site disconnect {one.id}",
+        cli="",
         happens=("Nothing of that office is taken any more.", "Runs with it stop here."),
         stays=("It can only come back by a new request.",),
         told=("Nobody: tell them yourself",),
@@ -281,7 +281,7 @@ def settings(request: Request, actor: CurrentActor, office: TheOffice) -> Respon
         ),
         form=None,
         actions=(Link("Change the rules", "/settings/rules"),) if edit else (),
-        cli="consilium office show",
+        cli="",
     )
     return show(request, actor, view)
 
@@ -310,7 +310,7 @@ def _rules_view(present: Settings) -> ActionView:
     return ActionView(
         kind="Settings",
         title="Change the rules",
-        cli="consilium office settings --preset NAME",
+        cli="",
         happens=("They hold for every decision from now on; what is approved stays approved.",),
         form=Form(
             action="/settings/rules",
@@ -398,7 +398,7 @@ def setup(request: Request, actor: CurrentActor, office: TheOffice) -> Response:
             Task(name, hint, href, Tag("done", Tone.GOOD) if done else Tag("to do"))
             for name, hint, href, done in steps
         ),
-        cli="consilium office show",
+        cli="",
         done=True,
     )
     return show(request, actor, view)

@@ -67,7 +67,7 @@ def people(request: Request, actor: CurrentActor, office: TheOffice, q: str = ""
             Link("Roles", "/roles"),
             Link("Groups", "/groups"),
         ),
-        cli="consilium user list",
+        cli="consilium office users",
     )
     return show(request, actor, view)
 
@@ -108,7 +108,7 @@ def _invite_view(office: Office, actor: Actor) -> ActionView:
         title="Invite a person",
         lead="They get a link that works once, and choose their own password. You give them the "
         "link; nothing is sent by itself.",
-        cli="consilium user invite NAME EMAIL",
+        cli="consilium office invite EMAIL --name NAME",
         form=Form(
             action="/people/new",
             submit="Make the link",
@@ -196,7 +196,7 @@ def person(request: Request, actor: CurrentActor, office: TheOffice, person: str
             for action, text, word in steps
             if decide(actor, action, resource).allowed
         ),
-        cli=f"consilium user show {one.id}",
+        cli=f"consilium office users --words {one.email}",
     )
     return show(request, actor, view)
 
@@ -231,12 +231,12 @@ def _step_view(office: Office, actor: Actor, one: Person, step: str) -> ActionVi
     back = Link("Back", f"/people/{one.id}")
     if step == "roles":
         form = _roles_form(office, actor, one)
-        return ActionView(kind=one.name, title="Roles", cli="consilium user roles", form=form)
+        return ActionView(kind=one.name, title="Roles", cli="", form=form)
     if step == "reset":
         return ActionView(
             kind=one.name,
             title="Make a reset link",
-            cli=f"consilium user reset {one.id}",
+            cli="",
             happens=("Every session of theirs ends now.", "You get a link that works once."),
             form=Form(
                 action=f"/people/{one.id}/reset", fields=(), submit="Make the link", back=back
@@ -245,7 +245,7 @@ def _step_view(office: Office, actor: Actor, one: Person, step: str) -> ActionVi
     return ActionView(
         kind=one.name,
         title="Close the account",
-        cli=f"consilium user revoke {one.id}",
+        cli=f"consilium office revoke {one.email} --reason TEXT",
         happens=(
             "They are signed out at once and cannot sign in again.",
             "Their grants end, and so do their projects that are not finished.",
@@ -333,7 +333,7 @@ def roles(request: Request, actor: CurrentActor, office: TheOffice) -> Response:
             for role in office.roles.roles(actor)
         ),
         actions=(Link("New role", "/roles/new"),) if edit else (),
-        cli="consilium role list",
+        cli="",
     )
     return show(request, actor, view)
 
@@ -342,7 +342,7 @@ def _role_view(actor: Actor) -> ActionView:
     return ActionView(
         kind="Roles",
         title="New role",
-        cli="consilium role make NAME",
+        cli="",
         lead="You can hand out only permissions that you hold.",
         form=Form(
             action="/roles/new",
@@ -403,7 +403,7 @@ def groups(request: Request, actor: CurrentActor, office: TheOffice) -> Response
             for one in office.roles.groups(actor)
         ),
         actions=(Link("New group", "/groups/new"),) if edit else (),
-        cli="consilium group list",
+        cli="",
     )
     return show(request, actor, view)
 
@@ -411,7 +411,7 @@ def groups(request: Request, actor: CurrentActor, office: TheOffice) -> Response
 _NEW_GROUP: Final = ActionView(
     kind="Groups",
     title="New group",
-    cli="consilium group make NAME",
+    cli="",
     form=Form(
         action="/groups/new",
         submit="Make the group",
@@ -446,7 +446,7 @@ def _group_view(office: Office, actor: Actor, group: str) -> ActionView:
     return ActionView(
         kind="Group",
         title=one.name,
-        cli=f"consilium group show {one.name}",
+        cli="",
         lead="A grant to the group holds for everybody in it, and ends for who leaves. Nobody "
         "puts themselves in.",
         back=Link("Groups", "/groups"),

@@ -40,7 +40,7 @@ def inbox(request: Request, actor: CurrentActor, office: TheOffice) -> Response:
         running=tuple(_running(request, one) for one in lists.running),
         decided=tuple(reading.decided_view(one) for one in lists.decided),
         asks=_asks(office, actor),
-        cli="consilium project inbox",
+        cli="consilium project list --state submitted",
     )
     return show(request, actor, view)
 

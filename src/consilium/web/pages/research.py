@@ -66,7 +66,7 @@ def catalogue(
         ),
         cards=tuple(_card(office, actor, one) for one in found),
         sites=len({one.office for one in everything}),
-        cli="consilium dataset search WORDS",
+        cli="consilium dataset list --words TEXT",
     )
     return show(request, actor, view)
 
@@ -108,7 +108,7 @@ def card(request: Request, actor: CurrentActor, office: TheOffice, dataset: str)
             Link("Ask for a grant", f"/catalogue/{one.id}/ask"),
             Link("New project with it", f"/projects/new?datasets={one.id}"),
         ),
-        cli=f"consilium dataset show {one.name}",
+        cli=f"consilium dataset list --words {one.name}",
     )
     return show(request, actor, view)
 
@@ -120,7 +120,7 @@ def _ask_view(one: Dataset) -> ActionView:
     return ActionView(
         kind=f"{one.office}, {one.name}",
         title="Ask for a grant",
-        cli=f"consilium grant ask {one.name}",
+        cli="",
         told=(f"The data stewards of {one.office}",),
         form=Form(
             action=f"/catalogue/{one.id}/ask",
@@ -185,7 +185,7 @@ def _request_view(office: Office, actor: Actor, identity: str) -> ActionView:
     return ActionView(
         kind=f"Request for {dataset.name}",
         title=f"{one.author_name} asks for a grant",
-        cli=f"consilium grant decide {one.id}",
+        cli="",
         facts=(
             Fact("Reason", draft.reason),
             Fact("Purposes", ", ".join(sorted(draft.purposes)) or "any approved purpose"),
@@ -307,7 +307,7 @@ def _builder(
         prices=prices,
         total=total,
         problem=problem,
-        cli="consilium project draft FILE.toml",
+        cli="consilium project submit PROJECT.toml",
     )
 
 

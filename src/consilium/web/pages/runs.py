@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs as they go, by a stream of events, and the models that come of them."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, StreamingResponse
 
 from consilium.adapters.office.office import Office
 from consilium.adapters.office.values import ProjectView
-from consilium.adapters.run_board import RunProgress
+from consilium.adapters.run_board import RunBoard, RunProgress
 from consilium.errors import AccessDenied, NotFound
 from consilium.governance.access import Action, Actor, ResourceKind
 from consilium.governance.decisions import decide
@@ -51,7 +53,7 @@ _SITE_TAGS: Final = {
     "late": Tag("late", Tone.WAIT),
     "gone": Tag("gone", Tone.STOP),
 }
-_WAIT: Final = 15.0  # seconds without news after which a comment keeps the line open
+_PAUSE: Final = 1.0  # seconds between two looks at a run
 
 # -- Lists ----------------------------------------------------------------------------
 
@@ -173,26 +175,26 @@ def events(request: Request, actor: CurrentActor, office: TheOffice, project: st
     The reader's right is looked at before each event: who loses it loses the stream.
     """
     found = office.projects.get(actor, project)
-    board = board_of(request)
+    stream = _stream(office, actor, found.id, board_of(request))
+    return StreamingResponse(stream, media_type="text/event-stream")
 
-    def stream() -> Iterator[str]:
-        seen = 0
-        yield "retry: 2000\n\n"
-        while True:
-            word = board.after(found.id, seen, _WAIT)
-            now = _still(office, actor, found.id)
-            if now is None:
-                break
-            if word is None:
-                yield ": nothing new\n\n"
-            else:
-                seen, progress = word
-                yield _event("part", live_part(live_view(now, actor, progress)))
-            if not live_view(now, actor, None).moving:
-                break
-        yield _event("end", "the run has ended")
 
-    return StreamingResponse(stream(), media_type="text/event-stream")
+async def _stream(
+    office: Office, actor: Actor, project: str, board: RunBoard
+) -> AsyncIterator[str]:
+    seen = 0
+    yield "retry: 2000\n\n"
+    while True:
+        now = await run_in_threadpool(_still, office, actor, project)
+        word = board.after(project, seen, 0.0)
+        if now is not None and word is not None:
+            seen, progress = word
+            yield _event("part", live_part(live_view(now, actor, progress)))
+        if now is None or not live_view(now, actor, None).moving:
+            break
+        yield ": still here\n\n"
+        await asyncio.sleep(_PAUSE)
+    yield _event("end", "the run has ended")
 
 
 def _still(office: Office, actor: Actor, project: str) -> ProjectView | None:
@@ -215,7 +217,7 @@ def models(request: Request, actor: CurrentActor, office: TheOffice) -> Response
     """Lists models and what may be done with each."""
     view = ModelsView(
         models=tuple(_model_line(one) for one in office.models.versions(actor)),
-        cli="consilium model list",
+        cli="",
     )
     return show(request, actor, view)
 
@@ -278,7 +280,7 @@ def model(request: Request, actor: CurrentActor, office: TheOffice, model: str) 
         versions=tuple(Link(f"Version {each.version}", f"/models/{each.id}") for each in versions),
         actions=(Link("Change what may be done", f"/models/{one.id}/permit"),) if edit else (),
         verify="",
-        cli=f"consilium model show {one.name}",
+        cli="",
     )
     return show(request, actor, view)
 
@@ -329,7 +331,7 @@ def _permit_view(one: ModelVersion) -> ActionView:
     return ActionView(
         kind=f"Model {one.name}, version {one.version}",
         title="What may be done with it",
-        cli=f"consilium model permit {one.name}",
+        cli="",
         stays=("A model that was downloaded cannot be called back.",),
         form=Form(
             action=f"/models/{one.id}/permit",

@@ -189,7 +189,7 @@ def take(
 
 def _field_of(view: ActionView, error: ConsiliumError) -> str:
     names = [field.name for field in view.form.fields]
-    return next((name for name in names if name in str(error)), names[0])
+    return next((name for name in names if str(error).startswith(f"{name}:")), names[0])
 
 
 def number(answers: Answers, name: str) -> float:

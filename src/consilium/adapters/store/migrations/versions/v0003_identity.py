@@ -72,16 +72,6 @@ def upgrade() -> None:
         op.f("ix_identity_sessions_person"), "identity_sessions", ["person"], unique=False
     )
     op.create_table(
-        "identity_subjects",
-        sa.Column("issuer", sa.String(length=256), nullable=False),
-        sa.Column("subject", sa.String(length=256), nullable=False),
-        sa.Column("person", sa.String(length=64), nullable=False),
-        sa.PrimaryKeyConstraint("issuer", "subject", name=op.f("pk_identity_subjects")),
-    )
-    op.create_index(
-        op.f("ix_identity_subjects_person"), "identity_subjects", ["person"], unique=False
-    )
-    op.create_table(
         "identity_tokens",
         sa.Column("token", sa.String(length=128), nullable=False),
         sa.Column("subject", sa.String(length=128), nullable=False),
