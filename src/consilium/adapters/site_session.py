@@ -28,7 +28,7 @@ from consilium.adapters.site_team import SiteTeam
 from consilium.adapters.site_team_line import Blueprint
 from consilium.adapters.store.database import open_database
 from consilium.adapters.store.ledger_store import LedgerStore
-from consilium.adapters.store.site_ledger import Attendance, Permit, SiteAccount, purchase_of
+from consilium.adapters.store.site_ledger import Attendance, SiteAccount, purchase_of
 from consilium.errors import ConfigError, NotJoined
 from consilium.federation.arms import ARMS
 from consilium.federation.enrolment import (
@@ -85,15 +85,9 @@ class _Enrolled:
 class SiteSession:
     """A site's part in one run. Its calls take turns."""
 
-    def __init__(
-        self,
-        kit: Path,
-        call: Call,
-        source: Source = operating_system,
-        permit: Permit | None = None,
-    ) -> None:
+    def __init__(self, kit: Path, call: Call, source: Source = operating_system) -> None:
         self._folder, self._call, self._source = SiteFolder(kit), call, source
-        self._permit, self._database = permit, ExitStack()
+        self._database = ExitStack()
         self._permitted: ProjectPermit | None = None
         self.health = HealthFile(self._folder.path / FILE)
         self._stack, self._turn = ExitStack(), threading.Lock()
@@ -196,7 +190,7 @@ class SiteSession:
         self._database.callback(database.close)
         name = settings.dataset or PurePath(self._call.project.data.source).name
         store = LedgerStore(database)
-        return SiteAccount(store, dataset=name, run=self._call.run, permit=self._permit)
+        return SiteAccount(store, dataset=name, run=self._call.run)
 
     def _join(self, enrolled: _Enrolled, roll: bytes) -> SiteRunner:
         team = enrolled.team
