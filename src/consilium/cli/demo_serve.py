@@ -46,7 +46,7 @@ _STEP: Final = 0.3  # seconds between two looks
 _COURIER_SECONDS: Final = 1.0
 _LAST_SECONDS: Final = 10.0  # for a run that is told to end
 _REFERENCES: Final = ("central", "federated", "central-dp", "federated-local-dp")
-_CHANGES: Final = {
+CHANGES: Final = {
     "name": "chest-x-ray",
     "data.source": DATASET,
     "sites.count": str(len(SITES)),
@@ -95,6 +95,7 @@ class Demonstration:
         self._players = Players(played, self.coordinator)
         self._levels: tuple[Level, ...] = ()
         self.project = ""
+        self.links: dict[str, str] = {}
 
     def references(self) -> tuple[Level, ...]:
         """Returns what other arms reached on the same public data."""
@@ -105,8 +106,8 @@ class Demonstration:
         self._levels = levels
 
     @contextmanager
-    def open(self) -> Iterator[dict[str, str]]:
-        """Serves all pages; gives a one-time link for each role."""
+    def open(self) -> Iterator[None]:
+        """Serves all pages; `links` has a one-time link for each role then."""
         with ExitStack() as stack:
             at = self._serve(stack, self.coordinator, None)
             for hospital in self.hospitals:
@@ -120,7 +121,7 @@ class Demonstration:
             toml = self._asked.project.resolved()
             self.project = submit(self.coordinator, toml, SITES)
             first = self.hospitals[0]
-            yield {
+            self.links = {
                 "Data steward, hospital A": _link(addresses[0], first, first.worker.id),
                 "Researcher": _link(at, self.coordinator, self.coordinator.worker.id),
                 "Administrator, hospital A": _link(addresses[0], first, first.owner.id),
@@ -128,6 +129,7 @@ class Demonstration:
                     at, self.coordinator, self.coordinator.owner.id
                 ),
             }
+            yield
 
     def step(self) -> State:
         """Does what waits for the people who are played; returns how the project stands."""
@@ -169,7 +171,7 @@ def run_serve(out: Path, *, offline: bool, seed: int, yes: bool) -> None:
     asked = Asked(
         folder=folder,
         splits=splits,
-        project=make_project(source, splits, _CHANGES),
+        project=make_project(source, splits, CHANGES),
         seed=seed,
         yes=yes,
     )
@@ -180,9 +182,9 @@ def run_serve(out: Path, *, offline: bool, seed: int, yes: bool) -> None:
 def show(asked: Asked, compare: "Comparison") -> None:
     """Serves until Ctrl-C, or with `yes` until the model is trained."""
     demonstration = Demonstration(asked)
-    with demonstration.open() as links:
+    with demonstration.open():
         typer.echo("Four offices are open. Each link lets one person in, once:")
-        for role, link in links.items():
+        for role, link in demonstration.links.items():
             typer.echo(f"  {role + ':':28} {link}")
         typer.echo(
             "First click: the steward's inbox holds a project. Hospitals B and C say yes by "
