@@ -33,6 +33,11 @@ BOOK: Final = "tests/governance/test_ledger.py"
 PRICES: Final = "tests/governance/test_composition.py"
 PAID: Final = "tests/adapters/store/test_site_ledger.py"
 SEARCH: Final = "tests/adapters/test_search.py"
+ACCESS: Final = "tests/governance/test_access.py"
+CONTRACT: Final = "tests/governance/test_contract.py"
+LOG: Final = "tests/governance/test_audit_log.py"
+ASSOCIATION: Final = "tests/governance/test_association.py"
+HOSTED: Final = "tests/governance/test_hosting.py"
 
 Edit = tuple[str, str, str]  # file under src/consilium, text, what takes its place
 
@@ -367,7 +372,108 @@ LEDGER = [
         "joined = self._joined - out", "joined = self._joined", PAID),
 ]  # fmt: skip
 PROTOCOL: Final = (*JOB, *SETUP, *POST_QUANTUM, *ROUND, *KEYS, *COORDINATOR, *WIRE)
-MUTANTS: Final = (*PROTOCOL, *NOISED, *SITES, *IMPORT, *LEARNING, *LEDGER)
+GOVERNANCE = [
+    one(
+        "an author does not review",
+        "governance/decisions.py",
+        "actor.id not in resource.people | {resource.author}",
+        "True",
+        ACCESS,
+    ),
+    one(
+        "nobody changes their own rights",
+        "governance/decisions.py",
+        "resource.subject not in own",
+        "True",
+        ACCESS,
+    ),
+    one(
+        "nobody hands out what they lack",
+        "governance/decisions.py",
+        "resource.permissions <= actor.permissions",
+        "True",
+        ACCESS,
+    ),
+    one(
+        "a service has one project",
+        "governance/decisions.py",
+        "actor.project is not None and actor.project == resource.id",
+        "True",
+        ACCESS,
+    ),
+    one(
+        "a contract in canonical form",
+        "governance/contract.py",
+        "if contract_bytes(contract) != data:",
+        "if False:",
+        CONTRACT,
+    ),
+    one(
+        "a signature's key",
+        "governance/contract.py",
+        "forged = signature.key != key.hex()",
+        "forged = False",
+        CONTRACT,
+    ),
+    one(
+        "no contract without a guarantee",
+        "governance/policy.py",
+        "return [words] if policy.needs_guarantee else []",
+        "return []",
+        CONTRACT,
+    ),
+    one(
+        "the worse epsilon counts",
+        "governance/policy.py",
+        "max(promised.epsilon, promised.epsilon_participant)",
+        "promised.epsilon",
+        CONTRACT,
+    ),
+    one(
+        "a rewritten log",
+        "governance/audit_log.py",
+        "witnessed.pop(entry.sequence, entry.link) != entry.link",
+        "False",
+        LOG,
+    ),
+    one(
+        "heads overlap",
+        "governance/audit_log.py",
+        "if last and head.first > last:",
+        "if False:",
+        LOG,
+    ),
+    one(
+        "an introduction is for this office",
+        "governance/association.py",
+        "if claim.to != to:",
+        "if False:",
+        ASSOCIATION,
+    ),
+    one(
+        "an introduction comes once",
+        "governance/association.py",
+        "len(claim.nonce) != NONCE or claim.nonce in seen",
+        "False",
+        ASSOCIATION,
+    ),
+    one(
+        "an expired grant covers nothing",
+        "governance/grants.py",
+        "now >= grant.expires",
+        "False",
+        HOSTED,
+    ),
+    one(
+        "no guarantee, no download",
+        "governance/model_permissions.py",
+        "if model.epsilon is None:",
+        "if False:",
+        HOSTED,
+    ),
+]
+
+MUTANTS: Final = (*PROTOCOL, *NOISED, *SITES, *IMPORT, *LEARNING, *LEDGER, *GOVERNANCE)
 
 
 # -- The run --------------------------------------------------------------------------
