@@ -12,7 +12,11 @@ from consilium.web import pages
 
 SOURCES = Path(pages.__file__).parent.glob("*.py")
 TWINS = sorted(
-    {twin for path in SOURCES for twin in re.findall(r'cli=f?"consilium (\w+ \w+)', path.read_text())}
+    {
+        twin
+        for path in SOURCES
+        for twin in re.findall(r'cli=f?"consilium (\w+ \w+)', path.read_text())
+    }
 )
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A dataset's budget as its ledger tells it: read and put into words; nothing is composed here."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from itertools import pairwise
 from typing import Final
@@ -15,6 +15,7 @@ from consilium.web.pages import words
 from consilium.web.pages.views import Band, Budget, Month, Spender
 
 _MOST_BANDS: Final = 12  # of a histogram
+_OWN: Final = {"catalogue": "The number of patients on its card"}  # not a project's
 
 
 def budget_of(office: Office, actor: Actor, one: Dataset) -> Budget | None:
@@ -25,11 +26,12 @@ def budget_of(office: Office, actor: Actor, one: Dataset) -> Budget | None:
         standing = office.datasets.standing(actor, one.id)
     except (AccessDenied, NotFound, ConfigError):
         return None
-    return budget_view(standing, one.unit)
+    names = {known.id: known.name for known in office.projects.find(actor)}
+    return budget_view(standing, one.unit, names)
 
 
-def budget_view(standing: Standing, unit: str) -> Budget:
-    """Returns a dataset's standing as its page shows it."""
+def budget_view(standing: Standing, unit: str, names: Mapping[str, str]) -> Budget:
+    """Returns a dataset's standing as its page shows it; `names` are those of projects by id."""
     months = tuple(
         Month(date.fromisoformat(f"{one.month}-01"), one.epsilon) for one in standing.by_month
     )
@@ -40,7 +42,7 @@ def budget_view(standing: Standing, unit: str) -> Budget:
         used=standing.epsilon,
         reserved=standing.reserved,
         free=standing.free,
-        by_project=_spenders(standing.by_project),
+        by_project=_spenders(standing.by_project, names),
         by_month=months,
         by_patient=bands(standing.by_patient),
         patients=standing.patients,
@@ -54,13 +56,13 @@ def budget_view(standing: Standing, unit: str) -> Budget:
     )
 
 
-def _spenders(projects: Sequence[Project]) -> tuple[Spender, ...]:
+def _spenders(projects: Sequence[Project], names: Mapping[str, str]) -> tuple[Spender, ...]:
     """Returns each project with its part of the sum of what all would cost alone."""
     whole = sum(one.epsilon for one in projects)
     return tuple(
         Spender(
-            name=one.name,
-            href=f"/projects/{one.name}",
+            name=names.get(one.name, _OWN.get(one.name, one.name)),
+            href=f"/projects/{one.name}" if one.name in names else "",
             alone=one.epsilon,
             share=one.epsilon / whole if whole > 0 else 0.0,
             reserved=one.steps == 0 and one.held > 0,
