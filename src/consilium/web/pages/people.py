@@ -8,9 +8,10 @@ from fastapi import APIRouter, Request, Response
 from consilium.adapters.identity.accounts import Accounts
 from consilium.adapters.office.office import Office
 from consilium.adapters.office.values import Invited
+from consilium.errors import AccessDenied, NotFound
 from consilium.governance.access import Action, Actor, Resource, ResourceKind
 from consilium.governance.decisions import decide
-from consilium.governance.roles import Permission, Person, PersonState, Role
+from consilium.governance.roles import Group, Permission, Person, PersonState, Role
 from consilium.web.access import CurrentActor, TheAccounts, TheOffice, place_of
 from consilium.web.pages.office_views import (
     GroupLine,
@@ -339,6 +340,8 @@ def roles(request: Request, actor: CurrentActor, office: TheOffice) -> Response:
 
 
 def _role_view(actor: Actor) -> ActionView:
+    if not actor.permissions:
+        raise AccessDenied("you hold no permission that a role of yours could hand out")
     return ActionView(
         kind="Roles",
         title="New role",
@@ -440,8 +443,15 @@ def make_group(
     return take(request, actor, _NEW_GROUP, answers, act)
 
 
+def _group(office: Office, actor: Actor, group: str) -> Group:
+    for one in office.roles.groups(actor):
+        if one.id == group:
+            return one
+    raise NotFound("there is no such group; expected one of the list")
+
+
 def _group_view(office: Office, actor: Actor, group: str) -> ActionView:
-    one = next(one for one in office.roles.groups(actor) if one.id == group)
+    one = _group(office, actor, group)
     people = [person for person in office.people.find(actor) if person.id != actor.id]
     return ActionView(
         kind="Group",
@@ -480,7 +490,7 @@ def set_members(
     request: Request, actor: CurrentActor, office: TheOffice, answers: Posted
 ) -> Response:
     """Puts others in and takes others out."""
-    one = next(one for one in office.roles.groups(actor) if one.id == request.path_params["group"])
+    one = _group(office, actor, request.path_params["group"])
     wanted = {member for member in answers.get("members", "").split(",") if member}
 
     def act() -> Response:
