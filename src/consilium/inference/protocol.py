@@ -77,6 +77,7 @@ from consilium.inference.patient import (
 from consilium.inference.program import Program
 from consilium.inference.sharing import random_size
 from consilium.inference.weights import Weights, pack_weights, split, split_size
+from consilium.keystream import KEY_BYTES, Keystream
 
 
 @final
@@ -88,8 +89,8 @@ class Randomness:
 
     def take(self, use: str, count: int = 32) -> bytes:
         """Returns `count` bytes for one use."""
-        blocks = range(-(-count // 64))
-        return b"".join(wire.derive(self.secret, "inference run", use, k) for k in blocks)[:count]
+        key = wire.derive(self.secret, "inference run", use)[:KEY_BYTES]
+        return Keystream(key).words(-(-count // 2), np.uint16).tobytes()[:count]
 
 
 Heard: TypeAlias = list[tuple[int, Exchange | WeightOpening]]  # by whom, what it was told
