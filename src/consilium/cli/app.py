@@ -15,6 +15,7 @@ import typer
 
 from consilium import __version__
 from consilium.cli import data as datasets
+from consilium.cli import inference as encrypted
 from consilium.cli import machines
 from consilium.errors import ConsiliumError
 
@@ -31,6 +32,8 @@ app.add_typer(machines.federation)
 app.add_typer(machines.coordinator)
 app.add_typer(machines.site)
 app.add_typer(datasets.data)
+app.add_typer(encrypted.inference)
+app.command("infer")(encrypted.infer)
 
 INTERRUPTED: Final = 130
 REFUSED: Final = 2

@@ -14,9 +14,11 @@ receipts of the marks that it is used, so that an adapter cannot forget them.
 Not here: sockets, files, clocks, randomness; which session gets which material (`adapters`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias, final
+from typing import Final, TypeAlias, final
+
+import numpy as np
 
 from consilium.errors import LocalProtocolError, OutOfTurn, RemoteProtocolError
 from consilium.inference import comparison, linear, material
@@ -46,7 +48,7 @@ from consilium.inference.program import (
 from consilium.inference.ring import NARROW_BITS, Words, pack, reduce, unpack, word
 from consilium.inference.weights import Weights, unpack_weights
 
-MOST_IMAGES = 64  # in one session
+MOST_IMAGES: Final = 64  # in one session
 
 # -- States ---------------------------------------------------------------------------
 
@@ -243,6 +245,20 @@ def _prepare(model: Holding, materials: tuple[Material, ...]) -> Prepared:
         if isinstance(step, Convolve):
             arrays[number, "product"] = _known_product(model, arrays, number, step)
     return Prepared(model=model, numbers=numbers, arrays=arrays)
+
+
+def together(parts: Sequence[Prepared]) -> Prepared:
+    """Returns the preparation of a session of several images from those of each alone.
+
+    Raises:
+        LocalProtocolError: Not of one model, or a number twice.
+    """
+    numbers = tuple(number for part in parts for number in part.numbers)
+    first = parts[0]
+    if len(set(numbers)) != len(numbers) or any(part.model is not first.model for part in parts):
+        raise LocalProtocolError("preparations of several models, or one twice; take others")
+    arrays = {key: np.concatenate([one.arrays[key] for one in parts]) for key in first.arrays}
+    return Prepared(model=first.model, numbers=numbers, arrays=arrays)
 
 
 def _known_product(model: Holding, arrays: Arrays, number: int, step: Convolve) -> Words:
