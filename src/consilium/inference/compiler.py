@@ -40,7 +40,7 @@ from consilium.inference.weights import Weights
 DEFAULT_RING: Final = 40
 MOST_FRACTION: Final = 16  # of an activation; more is never seen in an answer
 LEAST_FRACTION: Final = 8
-LEAST_WEIGHT_FRACTION: Final = 8
+LEAST_WEIGHT_FRACTION: Final = 11
 IMAGE_FRACTION: Final = 12
 _SLACK: Final = 1.02  # for roundings
 
