@@ -116,8 +116,11 @@ class Operator:
             except (ConsiliumError, OSError) as error:
                 _LOG.warning("refused", extra={"peer": link.peer, "kind": type(request).__name__})
                 reply = Refused(str(error))
-            if reply is not None:
-                link.say(reply)
+            try:
+                if reply is not None:
+                    link.say(reply)
+            except ConsiliumError:
+                return
 
     def _answer(self, link: Link, request: Request) -> Reply | None:
         match link.peer, request:
@@ -214,6 +217,7 @@ class Operator:
             if isinstance(heard, Refused):
                 raise LinkBroken(f"{link.peer}: {heard.reason}")
             state, (said,) = operator_step(state, heard)
+        link.flush()
         if not isinstance(said, AnswerShare):
             raise TypeError(type(said).__name__)
         facts = {

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages over TLS between parties: eight bytes of length, then `wire` bytes.
 
-Both ends may speak at once: a thread sends, so that two large messages never wait for each other.
+Both ends may speak at once: who waits for a message also sends, so that two large ones never wait
+for each other.
 Guarantees: nothing waits longer than the link's time limit; whatever breaks is a `LinkBroken`
 that says who.
 """
 
-import queue
+import select
 import socket
 import ssl
 import struct
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +29,7 @@ from consilium.wire import Message
 
 PATIENCE: Final = 30.0  # seconds for any one message
 LARGEST: Final = 1 << 30
+CHUNK: Final = 1 << 18  # bytes
 MessageT = TypeVar("MessageT", bound=msgspec.Struct)
 
 
@@ -36,16 +40,19 @@ class LinkBroken(ProtocolError):
 
 @final
 class Link:
-    """One connection; `peer` is the role that the other end proved."""
+    """One connection, for one thread at a time; `peer` is the role that the other end proved.
+
+    One thread both sends and receives: OpenSSL's connections are not safe for two.
+    """
 
     def __init__(self, made: ssl.SSLSocket, peer: str) -> None:
         self.peer = peer
         self.sent = 0
         self.messages = 0
         self._socket = made
-        self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._send_all, daemon=True)
-        self._thread.start()
+        self._socket.setblocking(False)
+        self._out: deque[memoryview] = deque()
+        self._in = bytearray()
 
     def __enter__(self) -> Self:
         return self
@@ -54,11 +61,16 @@ class Link:
         self.close()
 
     def say(self, message: Message) -> None:
-        """Sends a message, without waiting for it to go."""
+        """Sends a message; what does not go at once goes with `hear` or `flush`.
+
+        Raises:
+            LinkBroken: The other end stopped.
+        """
         data = wire.encode(message)
         self.sent += len(data) + 8
         self.messages += 1
-        self._queue.put(struct.pack("<Q", len(data)) + data)
+        self._out.append(memoryview(struct.pack("<Q", len(data)) + data))
+        self._send()
 
     def hear(self, decoder: Decoder[MessageT], patience: float = PATIENCE) -> MessageT:
         """Returns the next message.
@@ -67,44 +79,80 @@ class Link:
             LinkBroken: The other end stopped, or is silent for too long.
             RemoteProtocolError: It said something else.
         """
-        self._socket.settimeout(patience)
-        (size,) = struct.unpack("<Q", self._take(8))
+        end = time.monotonic() + patience
+        (size,) = struct.unpack("<Q", self._take(8, end))
         if size > LARGEST:
             raise LinkBroken(f"{self.peer} announces {size} bytes; expected at most {LARGEST}")
-        return wire.decode(bytes(self._take(size)), decoder, limit=LARGEST)
+        return wire.decode(self._take(size, end), decoder, limit=LARGEST)
+
+    def flush(self, patience: float = PATIENCE) -> None:
+        """Sends all that was said.
+
+        Raises:
+            LinkBroken: The other end stopped, or takes nothing for too long.
+        """
+        end = time.monotonic() + patience
+        while self._out:
+            self._receive()
+            self._send()
+            self._wait(end)
 
     def close(self) -> None:
         """Sends what is left and closes."""
-        self._queue.put(None)
-        self._thread.join(timeout=2)
+        with suppress(LinkBroken):
+            self.flush(2.0)
         self._socket.close()
 
     def abort(self) -> None:
         """Ends the connection at once, whoever waits on it."""
         with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
-    def _take(self, size: int) -> bytearray:
-        data = bytearray(size)
-        view, at = memoryview(data), 0
-        try:
-            while at < size:
-                count = self._socket.recv_into(view[at:])
-                if not count:
-                    raise LinkBroken(f"{self.peer} ended the connection; ask again")
-                at += count
-        except TimeoutError:
-            raise LinkBroken(f"{self.peer} is silent; ask again, or look after it") from None
-        except OSError as error:
-            raise LinkBroken(f"{self.peer}: {error}; ask again") from None
+    def _take(self, size: int, end: float) -> bytes:
+        while len(self._in) < size:
+            self._send()
+            if not self._receive():
+                self._wait(end)
+        data = bytes(self._in[:size])
+        del self._in[:size]
         return data
 
-    def _send_all(self) -> None:
-        while (data := self._queue.get()) is not None:
-            try:
-                self._socket.sendall(data)
-            except OSError:
-                return
+    def _wait(self, end: float) -> None:
+        """Waits until the connection can go on."""
+        left = end - time.monotonic()
+        if left <= 0:
+            raise LinkBroken(f"{self.peer} is silent; ask again, or look after it")
+        sending = [self._socket] if self._out else []
+        try:
+            select.select([self._socket], sending, [], min(left, 1.0))
+        except (OSError, ValueError):
+            raise LinkBroken(f"{self.peer}: the connection is closed; ask again") from None
+
+    def _receive(self) -> bool:
+        """Takes up what has come; returns whether anything had."""
+        try:
+            data = self._socket.recv(CHUNK)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return False
+        except (OSError, ValueError) as error:
+            raise LinkBroken(f"{self.peer}: {error}; ask again") from None
+        if not data:
+            raise LinkBroken(f"{self.peer} ended the connection; ask again")
+        self._in += data
+        return True
+
+    def _send(self) -> None:
+        """Sends what goes without waiting."""
+        try:
+            while self._out:
+                count = self._socket.send(self._out[0][:CHUNK])
+                self._out[0] = self._out[0][count:]
+                if not self._out[0]:
+                    self._out.popleft()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return
+        except (OSError, ValueError) as error:
+            raise LinkBroken(f"{self.peer}: {error}; ask again") from None
 
 
 def dial(kit: Path, address: Address, peer: str, patience: float = 5.0) -> Link:
