@@ -22,12 +22,12 @@ import time
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-import matplotlib as mpl
 import numpy as np
 import psutil
 import torch
+from matplotlib import pyplot as plt
 
-from consilium.adapters.inference.asking import Patient
+from consilium.adapters.inference.asking import Offered, Patient
 from consilium.adapters.inference.kit import Address, Operators, make_kits
 from consilium.adapters.inference.publishing import Owned, make_card, publish
 from consilium.errors import ConsiliumError
@@ -48,13 +48,12 @@ PYTHON = [sys.executable, "-c", "from consilium.cli.app import main; main()"]
 PORTS = 29_310
 
 
-def trained_like(name, side):
+def trained_like(name: str, side: int) -> tuple[Owned, layers.Network, torch.Tensor]:
     """A network with initial weights, and images; ranges calibrated on a few of them."""
     shape = (3, side, side)
     model = build(name, shape=shape, classes=5, seed=0).eval()
     images = torch.randn(64, *shape, generator=torch.Generator().manual_seed(1)).clamp(-2, 2)
     net = layers.read_network(model, shape)
-    bounds = ranges.calibrate_ranges(net, images if side < 100 else images[:4].repeat(16, 1, 1, 1))
     owned = Owned(
         model=model,
         name=f"{name}-{side}",
@@ -68,7 +67,7 @@ def trained_like(name, side):
 class Parties:
     """Three operators as processes."""
 
-    def __init__(self, folder, ring):
+    def __init__(self, folder: Path, ring: int) -> None:
         self.ring = ring
         self.kits = folder / "kits"
         addresses = [Address("127.0.0.1", PORTS + 2 * k, PORTS + 2 * k + 1) for k in (0, 1)]
@@ -79,12 +78,12 @@ class Parties:
         self.patient = Patient(self.kits)
         self._wait()
 
-    def _start(self, party, name):
+    def _start(self, party: int, name: str) -> subprocess.Popen[bytes]:
         command = ["inference", "operator", "--party", str(party), "--kit", str(self.kits / name)]
         extra = ["--stock", str(self.stock)] if party == 2 else []
-        return subprocess.Popen([*PYTHON, *command, *extra])
+        return subprocess.Popen([*PYTHON, *command, *extra])  # noqa: S603 - our own command
 
-    def _wait(self):
+    def _wait(self) -> None:
         end = time.time() + 120
         while True:
             try:
@@ -96,18 +95,18 @@ class Parties:
             else:
                 return
 
-    def restock(self, stock):
+    def restock(self, stock: int) -> None:
         """A dealer that keeps `stock` images ahead."""
         self.processes[2].kill()
         self.processes[2].wait()
         self.stock = stock
         self.processes[2] = self._start(2, "dealer")
 
-    def cpu(self):
+    def cpu(self) -> list[float]:
         times = [psutil.Process(one.pid).cpu_times() for one in self.processes]
         return [one.user + one.system for one in times]
 
-    def offered(self, name, images):
+    def offered(self, name: str, images: int) -> Offered:
         end = time.time() + 900
         while time.time() < end:
             for one in self.patient.models():
@@ -116,7 +115,7 @@ class Parties:
             time.sleep(0.3)
         raise TimeoutError(name)
 
-    def settled(self):
+    def settled(self) -> list[float]:
         """Waits until nobody computes."""
         before = self.cpu()
         while True:
@@ -126,16 +125,17 @@ class Parties:
                 return now
             before = now
 
-    def close(self):
+    def close(self) -> None:
         self.patient.close()
         for one in self.processes:
             one.kill()
 
 
-def measure(parties, owned, net, images, repeats):
-    compiled = compile_network(
-        net, ranges.calibrate_ranges(net, images[:4].repeat(16, 1, 1, 1)), parties.ring
-    )
+def measure(
+    parties: Parties, owned: Owned, net: layers.Network, images: torch.Tensor, repeats: int
+) -> dict[str, object]:
+    bounds = ranges.calibrate_ranges(net, images[:4].repeat(16, 1, 1, 1))
+    compiled = compile_network(net, bounds, parties.ring)
     publish(parties.kits / "owner", compiled, make_card(owned, compiled, "encrypted-only"))
     offered = parties.offered(owned.name, parties.stock)
     parties.patient.ask(offered, images[:1].numpy())  # compiles the kernels, warms the link
@@ -172,7 +172,7 @@ def measure(parties, owned, net, images, repeats):
     }
 
 
-def batches(parties, owned, images):
+def batches(parties: Parties, owned: Owned, images: torch.Tensor) -> list[dict[str, float]]:
     """Seconds an image for batches, material being there."""
     parties.restock(40)
     found = []
@@ -191,7 +191,9 @@ def batches(parties, owned, images):
     return found
 
 
-def spu(python, net, images, folder, repeats):
+def spu(
+    python: str | None, net: layers.Network, images: torch.Tensor, folder: Path, repeats: int
+) -> dict[str, object]:
     """SPU's own figures for the same layers, or why there are none."""
     if python is None:
         return {"left_out": "no interpreter with spu was given (--spu PYTHON)"}
@@ -220,7 +222,9 @@ def spu(python, net, images, folder, repeats):
     script = str(Path(__file__).with_name("spu_peer.py"))
     command = [python, script, str(place)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+        done = subprocess.run(  # noqa: S603 - our own script
+            command, capture_output=True, text=True, check=False, timeout=240
+        )
     except subprocess.TimeoutExpired:
         return {"left_out": "no answer within 240 s"}
     if done.returncode:
@@ -231,9 +235,7 @@ def spu(python, net, images, folder, repeats):
     return found
 
 
-def plot(found, path):
-    mpl.use("svg")
-    from matplotlib import pyplot as plt
+def plot(found: list[dict[str, float]], path: Path) -> None:
 
     figure, axes = plt.subplots(figsize=(5, 3))
     axes.loglog([b["images"] for b in found], [b["online_seconds_an_image"] for b in found], "o-")
@@ -242,7 +244,7 @@ def plot(found, path):
     figure.savefig(path)
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path)
     parser.add_argument("--spu")

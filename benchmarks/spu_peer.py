@@ -11,6 +11,7 @@ import resource
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -25,14 +26,14 @@ PARTIES = 3
 PORT = 24_700
 
 
-def settings():
+def settings() -> libspu.RuntimeConfig:
     made = libspu.RuntimeConfig(protocol=libspu.ProtocolKind.ABY3, field=libspu.FieldType.FM64)
     made.fxp_fraction_bits = 18
     made.enable_pphlo_profile = True
     return made
 
 
-def forward(layers, image, weights):
+def forward(layers: list[dict], image: jnp.ndarray, weights: tuple) -> jnp.ndarray:  # noqa: C901
     """NHWC; the layers of `consilium.inference.network`, in order."""
     values = [image]
     for layer in layers:
@@ -67,7 +68,7 @@ def forward(layers, image, weights):
     return values[-1].reshape(image.shape[0], -1)
 
 
-def party(folder, rank):
+def party(folder: Path, rank: int) -> None:
     job = pickle.loads((folder / "job.pkl").read_bytes())  # noqa: S301 - our own
     described = libspu.link.Desc()
     described.recv_timeout_ms = 3600 * 1000
@@ -94,13 +95,13 @@ def party(folder, rank):
     os._exit(0)
 
 
-def _share(kept):
+def _share(kept: tuple) -> libspu.Share:
     made = libspu.Share()
     made.meta, made.share_chunks = kept
     return made
 
 
-def main():
+def main() -> None:
     place = Path(sys.argv[1])
     if len(sys.argv) > 2:
         party(place, int(sys.argv[2]))
@@ -129,10 +130,10 @@ def main():
     logs = [(folder / f"log{k}").open("w") for k in range(PARTIES)]
     command = [sys.executable, __file__, str(folder)]
     started = [
-        subprocess.Popen([*command, str(k)], stdout=logs[k], stderr=subprocess.STDOUT)
+        subprocess.Popen([*command, str(k)], stdout=logs[k], stderr=subprocess.STDOUT)  # noqa: S603
         for k in range(PARTIES)
     ]
-    if any([one.wait() for one in started]):
+    if sum(one.wait() != 0 for one in started):
         sys.exit((folder / "log0").read_text()[-2000:])
     outs = [pickle.loads((folder / f"out{k}.pkl").read_bytes()) for k in range(PARTIES)]  # noqa: S301
     found = io.reconstruct([_share(out[1]) for out in outs])
@@ -151,11 +152,11 @@ def main():
     )
 
 
-def _sent(log):
+def _sent(log: str) -> int | None:
     """Returns the bytes that SPU says it sent in its last run."""
     lines = [line for line in log.splitlines() if "send bytes" in line]
     words = lines[-1].replace(",", " ").split() if lines else []
-    for before, word in zip(words, words[1:], strict=False):
+    for before, word in pairwise(words):
         if before == "bytes" and word.isdigit():
             return int(word)
     return None

@@ -10,14 +10,13 @@ import hmac
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias, final
+from typing import Final, final
 
 from consilium.errors import AccessDenied, ConsiliumError, DataError
 from consilium.inference.messages import SESSION_BYTES, AnswerShare, InputShare
 
 KEPT: Final = 300.0  # seconds
 MOST: Final = 64  # sessions at once
-Ended: TypeAlias = Literal["waiting", "answered", "failed"]
 
 
 class Busy(ConsiliumError):
