@@ -15,6 +15,7 @@ import typer
 
 from consilium import __version__
 from consilium.cli import data as datasets
+from consilium.cli import inference as encrypted
 from consilium.cli import ledger, machines
 from consilium.cli import log as logs
 from consilium.cli import office as offices
@@ -39,6 +40,8 @@ app.add_typer(offices.dataset)
 app.add_typer(projects.project)
 app.add_typer(logs.log)
 app.add_typer(ledger.ledger)
+app.add_typer(encrypted.inference)
+app.command("infer")(encrypted.infer)
 
 INTERRUPTED: Final = 130
 REFUSED: Final = 2

@@ -27,6 +27,7 @@ SHAPES: dict[str, Shape] = {
     "small-cnn-relu": (3, 32, 32),
     "squeezenet": (3, 32, 32),
     "nf-resnet": (1, 28, 28),
+    "nf-resnet18": (1, 32, 32),
     "resnet18": (3, 16, 16),
     "resnet50": (1, 16, 16),
     "vgg11": (3, 32, 32),

@@ -23,6 +23,7 @@ PARAMETERS: list[tuple[str, Shape, int, int]] = [
     ("squeezenet", (1, 64, 64), 5, 723_909),
     ("nf-resnet", (1, 28, 28), 2, 174_450),
     ("nf-resnet", (3, 64, 64), 5, 174_933),
+    ("nf-resnet18", (3, 64, 64), 5, 11_179_077),
     ("resnet18", (3, 128, 128), 1000, 11_689_512),  # torchvision's count
     ("resnet50", (3, 128, 128), 1000, 25_557_032),  # the same
     ("vgg11", (3, 32, 32), 5, 9_220_480 + 5 * 513),
@@ -51,6 +52,7 @@ SMALLEST: list[tuple[str, Shape]] = [
     ("logistic", (13,)),
 ]
 LARGE: list[tuple[str, Shape]] = [  # millions of weights; `test_every_model` has these as well
+    ("nf-resnet18", (1, 32, 32)),
     ("resnet18", (1, 32, 32)),
     ("resnet50", (1, 32, 32)),
     ("vgg11", (1, 32, 32)),

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The owner's end: a trained model becomes shares, one for each operator, and is taken back.
+
+Guarantees: each operator gets one share, uniform on its own, over a link that it proved its name
+on; the whole weights stay here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, final
+
+import msgspec
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from consilium.adapters.inference.kit import read_operators
+from consilium.adapters.inference.links import dial
+from consilium.adapters.inference.talk import REPLY, Card, PutModel, Refused, Revoke
+from consilium.adapters.randomness import operating_system
+from consilium.errors import ConfigError, DataError
+from consilium.federation.project import parse_project
+from consilium.inference.compiler import DEFAULT_RING, Compiled, compile_network
+from consilium.inference.messages import ModelShare
+from consilium.inference.network import read_network
+from consilium.inference.ranges import calibrate_ranges, prove_ranges
+from consilium.inference.weights import pack_weights, split, split_size
+from consilium.learning.models.registry import build
+from consilium.learning.preprocessing import WHITE, Preprocessing
+from consilium.wire import Message
+
+PROJECT: Final = "project.toml"
+MODEL: Final = "model.safetensors"
+
+
+class _Header(msgspec.Struct, frozen=True):
+    model: str
+    classes: tuple[str, ...]
+    shape: tuple[int, ...] = ()
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owned:
+    """A trained model and what of it is public."""
+
+    model: nn.Module = field(repr=False)
+    name: str
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+    preprocessing: Preprocessing
+
+
+def read_owned(path: Path, shape: tuple[int, ...] = ()) -> Owned:
+    """Returns the model of a run: its folder, or its model.safetensors.
+
+    Args:
+        path: Where it is; project.toml lies beside it or two folders above.
+        shape: Of one record, where the file does not say it.
+
+    Raises:
+        ConfigError: No such files, or a shape that is not said.
+        DataError: They are damaged, or do not fit each other.
+    """
+    file = path / MODEL if path.is_dir() else path
+    places = (file.parent / PROJECT, file.parent.parent.parent / PROJECT)
+    project_file = next((one for one in places if one.is_file()), None)
+    if project_file is None or not file.is_file():
+        raise ConfigError(
+            f"{path} is not the folder of a run; expected {MODEL} and {PROJECT}: name a folder "
+            "runs/ARM-seedN that `consilium train --out` left"
+        )
+    data = parse_project(project_file.read_text(encoding="utf-8")).data
+    header, tensors = _read(file)
+    shape = header.shape or shape
+    if len(shape) != 3:
+        raise ConfigError(
+            f"records of shape {shape or 'unknown'}; expected an image model and, where the file "
+            "does not say it, --shape CHANNELS,HEIGHT,WIDTH"
+        )
+    model = build(header.model, shape=shape, classes=len(header.classes), seed=0)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError:
+        raise DataError(
+            f"{file.name} holds other tensors than {header.model} for {shape}; check --shape"
+        ) from None
+    return Owned(
+        model=model.eval(),
+        name=project_file.parent.name,
+        classes=header.classes,
+        shape=(shape[0], shape[1], shape[2]),
+        preprocessing=Preprocessing(
+            mean=data.mean, std=data.std, standardise_each_image=data.standardise_each_image
+        ),
+    )
+
+
+def compile_owned(owned: Owned, images: Tensor | None, ring_bits: int = DEFAULT_RING) -> Compiled:
+    """Returns the program and weights of a model, by proved ranges where these fit.
+
+    Args:
+        owned: The model.
+        images: Preprocessed images to calibrate on, (n, channels, h, w); None only proves.
+        ring_bits: Of the wide ring.
+
+    Raises:
+        ConfigError: What the model does is not computed on shares, or its ranges do not fit.
+    """
+    network = read_network(owned.model, owned.shape)
+    try:
+        return compile_network(network, prove_ranges(network, *_pixels(owned)), ring_bits)
+    except ConfigError:
+        if images is None:
+            raise
+    return compile_network(network, calibrate_ranges(network, images), ring_bits)
+
+
+def publish(kit: Path, compiled: Compiled, card: Card) -> bytes:
+    """Returns the name of the publication, once both operators hold their shares on disk.
+
+    Raises:
+        LinkBroken: An operator does not answer.
+        DataError: It refused.
+    """
+    name, program = operating_system(), compiled.program
+    size = split_size(program)
+    drawn = b"".join(operating_system() for _ in range(-(-size // 32)))[:size]
+    written = msgspec.json.encode(card)
+    puts = [
+        PutModel(ModelShare(name, program, pack_weights(program, part)), written)
+        for part in split(program, compiled.weights, drawn)
+    ]
+    _tell(kit, puts)
+    return name
+
+
+def revoke(kit: Path, publication: bytes) -> None:
+    """Takes a publication back at both operators.
+
+    Raises:
+        LinkBroken: An operator does not answer.
+        DataError: It holds no such publication.
+    """
+    _tell(kit, [Revoke(publication)] * 2)
+
+
+def make_card(owned: Owned, compiled: Compiled, permission: str) -> Card:
+    """Returns what of a model becomes public."""
+    return Card(
+        name=owned.name,
+        classes=owned.classes,
+        shape=owned.shape,
+        mean=owned.preprocessing.mean,
+        std=owned.preprocessing.std,
+        standardise_each_image=owned.preprocessing.standardise_each_image,
+        ranges=compiled.ranges.basis,
+        calibrated_on=compiled.ranges.images,
+        permission=permission,
+    )
+
+
+def _tell(kit: Path, messages: Sequence[Message]) -> None:
+    for k, (address, message) in enumerate(
+        zip(read_operators(kit).computing, messages, strict=True)
+    ):
+        with dial(kit, address, f"operator-{k}") as link:
+            link.say(message)
+            reply = link.hear(REPLY)
+        if isinstance(reply, Refused):
+            raise DataError(f"operator {k}: {reply.reason}")
+
+
+def _pixels(owned: Owned) -> tuple[float, float]:
+    """Returns the least and the largest value that a pixel can have for the model."""
+    rule = owned.preprocessing
+    if rule.standardise_each_image:
+        return -WHITE, WHITE
+    return -rule.mean / rule.std, (1 - rule.mean) / rule.std
+
+
+def _read(file: Path) -> tuple[_Header, dict[str, Tensor]]:
+    try:
+        with safe_open(file, framework="pt") as opened:
+            said = (opened.metadata() or {}).get("consilium", "")
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        return msgspec.json.decode(said, type=_Header), tensors
+    except (OSError, SafetensorError, msgspec.MsgspecError) as error:
+        raise DataError(
+            f"{file.name} cannot be read ({type(error).__name__}); expected a model that "
+            "consilium wrote: restore a copy, or train again"
+        ) from None

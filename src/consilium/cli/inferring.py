@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a user asked of encrypted inference, as values; and the lazy way to what does it."""
+
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import final
+
+from consilium.errors import ConfigError
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishRequest:
+    """The options of `consilium inference publish`."""
+
+    model: Path
+    kit: Path
+    calibrate: Path | None
+    shape: str | None
+    ring: int
+    permission: str
+    json: bool
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostRequest:
+    """The options of `consilium inference cost`."""
+
+    model: str
+    shape: str | None
+    calibrate: Path | None
+    ring: int
+    json: bool
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferRequest:
+    """The options of `consilium infer`."""
+
+    images: tuple[Path, ...]
+    operators: Path
+    mode: str
+    model: str | None
+    json: bool
+
+
+def imported() -> ModuleType:
+    """Returns the module that does it.
+
+    Raises:
+        ConfigError: A package of the extra `encrypted` is not installed.
+    """
+    try:
+        return import_module("consilium.cli.encrypted")
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.startswith("consilium"):
+            raise
+        raise ConfigError(
+            f"package {error.name} is missing; expected the extra: pip install "
+            "'consilium[encrypted]'"
+        ) from None

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operators, dealer, owner and patient over real TLS on this machine."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.adapters.inference.parties import (
+    owned,
+    publish_small,
+    some_images,
+    start_operator,
+    stocked,
+    three_operators,
+    until,
+)
+
+from consilium.adapters.inference.links import LinkBroken, dial
+from consilium.adapters.inference.publishing import revoke
+from consilium.adapters.inference.talk import REPLY, AskStatus, Refused
+from consilium.errors import DataError, RoundAborted
+
+
+def test_a_batch_is_answered_and_its_material_is_gone(tmp_path: Path) -> None:
+    with three_operators(tmp_path) as parties:
+        name = publish_small(parties)
+        parties.dealing.clear()
+        time.sleep(0.5)
+        before = parties.operators[1].shelf.get(name).materials.numbers()
+        (offered,) = parties.patient.models()
+
+        found = parties.patient.ask(offered, some_images(2).numpy())
+
+        with torch.no_grad():
+            plain = owned().model(some_images(2)).numpy()
+        assert np.abs(found.logits - plain).max() < 1e-3
+        assert found.facts[0]["rounds"] == found.facts[1]["rounds"] > 20
+        for operator in parties.operators:
+            left = operator.shelf.get(name).materials.numbers()
+            assert left == before[2:]
+
+
+def test_too_many_images_for_the_material_are_refused(tmp_path: Path) -> None:
+    with three_operators(tmp_path) as parties:
+        publish_small(parties)
+        (offered,) = parties.patient.models()
+
+        with pytest.raises(DataError, match=r"material for \d+ images is left and 20"):
+            parties.patient.ask(offered, some_images(20).numpy())
+
+
+def test_a_revoked_model_is_refused_and_not_listed(tmp_path: Path) -> None:
+    with three_operators(tmp_path) as parties:
+        name = publish_small(parties)
+        (offered,) = parties.patient.models()
+
+        revoke(parties.kits / "owner", name)
+
+        with pytest.raises(DataError, match="revoked by its owner"):
+            parties.patient.ask(offered, some_images(1).numpy())
+        assert parties.patient.models() == ()
+
+
+def test_an_operator_that_is_away_is_named(tmp_path: Path) -> None:
+    with three_operators(tmp_path) as parties:
+        publish_small(parties)
+        (offered,) = parties.patient.models()
+        parties.servers[1].should_exit = True
+        time.sleep(0.5)
+
+        with pytest.raises(RoundAborted, match="operator 1 does not answer"):
+            parties.patient.ask(offered, some_images(1).numpy())
+
+
+def test_a_peer_that_is_away_ends_the_session_with_a_reason(tmp_path: Path) -> None:
+    with three_operators(tmp_path) as parties:
+        publish_small(parties)
+        (offered,) = parties.patient.models()
+        parties.operators[1].close()
+
+        with pytest.raises((DataError, RoundAborted), match="operator"):
+            parties.patient.ask(offered, some_images(1).numpy())
+
+
+def test_a_restarted_operator_reuses_nothing(tmp_path: Path) -> None:
+    with three_operators(tmp_path) as parties:
+        name = publish_small(parties)
+        parties.dealing.clear()
+        (offered,) = parties.patient.models()
+        parties.patient.ask(offered, some_images(1).numpy())
+        left = parties.operators[1].shelf.get(name).materials.numbers()
+        parties.servers[1].should_exit = True
+        parties.operators[1].close()
+        time.sleep(0.7)
+
+        parties.operators[1], parties.servers[1] = start_operator(parties.kits, 1)
+
+        assert parties.operators[1].shelf.get(name).materials.numbers() == left
+        assert 0 not in left
+
+
+def test_a_party_may_ask_only_what_is_its_business(tmp_path: Path) -> None:
+    with three_operators(tmp_path) as parties:
+        address = parties.operators[0]._addresses[0]
+        with dial(parties.kits / "owner", address, "operator-0") as link:
+            link.say(AskStatus())
+            reply = link.hear(REPLY)
+
+        assert reply == Refused("owner may not ask for AskStatus")
+
+
+def test_a_stranger_is_not_an_operator(tmp_path: Path) -> None:
+    with three_operators(tmp_path) as parties:
+        address = parties.operators[1]._addresses[1]
+        with pytest.raises(LinkBroken, match="is 'operator-1'; expected operator-0"):
+            dial(parties.kits / "dealer", address, "operator-0")
+
+
+def test_the_dealer_fills_the_stock_again(tmp_path: Path) -> None:
+    with three_operators(tmp_path) as parties:
+        name = publish_small(parties)
+        (offered,) = parties.patient.models()
+        parties.patient.ask(offered, some_images(2).numpy())
+
+        until(lambda: stocked(parties, name, 3))
