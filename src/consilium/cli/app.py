@@ -16,6 +16,7 @@ import typer
 from consilium import __version__
 from consilium.cli import data as datasets
 from consilium.cli import machines
+from consilium.cli import phone as phones
 from consilium.errors import ConsiliumError
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ app.add_typer(machines.federation)
 app.add_typer(machines.coordinator)
 app.add_typer(machines.site)
 app.add_typer(datasets.data)
+app.add_typer(phones.phone)
 
 INTERRUPTED: Final = 130
 REFUSED: Final = 2
@@ -189,6 +191,34 @@ def search(
         json=json,
     )
     searching.run_search(request)
+
+
+@app.command()
+def export(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="MODEL_OR_RUN", help="Folder of `consilium train`, or its model."),
+    ],
+    onnx: Annotated[Path, typer.Option(help="File to write; its card goes beside it.")],
+    arm: Annotated[str, typer.Option(help="Which, of several.")] = "federated-dp",
+    kind: Annotated[
+        str | None,
+        typer.Option(help="Of picture: chest-x-ray, fundus, or none. Default by the source."),
+    ] = None,
+    frame: Annotated[
+        Literal["pad", "squash", "crop"] | None,
+        typer.Option(help="How pictures become squares, if the source does not say it."),
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Datasets. Default $CONSILIUM_DATA.")] = None,
+    json: Json = False,
+) -> None:
+    """Writes a trained model as one ONNX file, checked against PyTorch.
+
+    Example: consilium export runs/pneumonia64 --onnx chest.onnx
+    """
+    import_module("consilium.cli.export").export(
+        source, onnx, arm=arm, kind=kind, frame=frame, data=data, as_json=json
+    )
 
 
 @app.command()
