@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 from tests.phone import made
 
 from consilium.web.phone import site
@@ -54,9 +54,21 @@ def browser() -> Iterator[Browser]:
         opened.close()
 
 
+@pytest.fixture
+def phone(browser: Browser) -> Iterator[Page]:
+    """A page of a phone that has never been anywhere, 390 px wide, in English."""
+    context = browser.new_context(
+        viewport={"width": 390, "height": 844}, locale="en-GB", device_scale_factor=2
+    )
+    page = context.new_page()
+    page.set_default_timeout(30_000)
+    yield page
+    context.close()
+
+
 @pytest.fixture(scope="session")
 def page_url(model: Path, assets: Path) -> Iterator[str]:
     """Where the page of the made-up model is offered."""
     del assets
-    with made.served(model) as url:
+    with made.served(model) as (url, _end):
         yield url

@@ -3,10 +3,11 @@
 
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -102,13 +103,33 @@ def encoded(levels: NDArray[np.generic], form: str = "PNG", **options: object) -
 
 
 @contextmanager
-def served(model: Path) -> Iterator[str]:
-    """Offers the page of a model on this machine."""
+def served(model: Path, asked: list[str] | None = None) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Offers the page of a model on this machine; yields where, and how to end it.
+
+    Args:
+        model: With its card.
+        asked: Gets a line for each request.
+    """
     with make_server(make_site(model), ("127.0.0.1", 0)) as server:
+        if asked is not None:
+            server.RequestHandlerClass = _noting(server.RequestHandlerClass, asked)
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}/"
-        finally:
+
+        def end() -> None:
             server.shutdown()
+            server.server_close()
             thread.join()
+
+        yield f"http://127.0.0.1:{server.server_address[1]}/", end
+        if thread.is_alive():
+            end()
+
+
+def _noting(handler: Any, asked: list[str]) -> Any:  # noqa: ANN401 - a class made at run time
+    class Noting(handler):  # type: ignore[misc]  # likewise
+        def parse_request(self) -> bool:
+            asked.append(self.raw_requestline.decode().strip())
+            return bool(super().parse_request())
+
+    return Noting

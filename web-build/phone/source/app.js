@@ -138,10 +138,10 @@ function clear() {
   shown = { ready: shown.ready, state: "empty" };
 }
 
-async function deleteEverything() {
+function deleteEverything() {
   clear();
   for (const id of ["file", "camera"]) $(id).value = "";
-  await engine.restart(); // what it held of the picture goes with its memory
+  engine.stop(); // what it held of the picture goes with its memory
   shown = { ...shown, state: "deleted" };
   sayState();
   $("file").focus();

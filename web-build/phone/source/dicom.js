@@ -67,6 +67,8 @@ function check(facts, object) {
   const whole = [8, 16].includes(facts.allocated) && facts.bits >= 1;
   if (!whole || facts.bits > facts.allocated) throw new Refused("syntax");
   if ((facts.syntax === JPEG || colour) && facts.allocated !== 8) throw new Refused("syntax");
+  // Bytes of big-endian words lie in one of two orders, which only the element's VR tells.
+  if (facts.syntax === BIG_ENDIAN && facts.allocated === 8) throw new Refused("syntax");
 }
 
 const plane = ({ rows, columns }, channels, data) => ({

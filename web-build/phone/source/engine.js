@@ -2,13 +2,16 @@
 
 import { Refused } from "./picture.js";
 
+// "all": for a day the browser takes sw.js from its cache where it would ask for a newer one,
+// as it does when a worker begins, so that using the page asks the network for nothing.
+
 const FILES = ["card.json", "model.onnx", "ort.wasm"];
 
 /** Waits until every file is on this device; rejects where the browser cannot keep them. */
 export async function installed(onProgress) {
   if (!navigator.serviceWorker || !globalThis.OffscreenCanvas) throw new Refused("unable");
   navigator.serviceWorker.onmessage = ({ data }) => data.loaded && onProgress(data);
-  const registration = await navigator.serviceWorker.register("sw.js", { updateViaCache: "none" });
+  const registration = await navigator.serviceWorker.register("sw.js", { updateViaCache: "all" });
   if (navigator.serviceWorker.controller) return;
   await new Promise((resolve, reject) => {
     navigator.serviceWorker.oncontrollerchange = resolve;
@@ -36,13 +39,11 @@ export class Engine {
 
   static async begun() {
     const engine = new Engine();
-    await engine.restart();
+    await engine.#start();
     return engine;
   }
 
-  /** Ends the worker, and with it all that it held; begins a new one. */
-  async restart() {
-    this.stop();
+  async #start() {
     const files = await asked({ want: FILES });
     if (FILES.some((name) => !files[name])) throw new Refused("failed");
     this.card = JSON.parse(new TextDecoder().decode(files["card.json"]));
@@ -51,11 +52,13 @@ export class Engine {
     this.#worker.onerror = () => this.#lost();
     const { card } = this;
     const [model, wasm] = [files["model.onnx"], files["ort.wasm"]];
-    await this.#ask({ action: "start", card, model, wasm }, [model, wasm]);
+    await this.#tell({ action: "start", card, model, wasm }, [model, wasm]);
   }
 
+  /** Ends the worker, and with it all that it held; the next question begins a new one. */
   stop() {
     this.#worker?.terminate();
+    this.#worker = undefined;
     this.#lost();
   }
 
@@ -68,7 +71,12 @@ export class Engine {
     return this.card.certainties.findLast(({ above }) => probability > above);
   }
 
-  #ask(message, moved = [], onProgress = undefined) {
+  async #ask(...message) {
+    if (!this.#worker) await this.#start();
+    return this.#tell(...message);
+  }
+
+  #tell(message, moved = [], onProgress = undefined) {
     const id = this.#next++;
     return new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject, onProgress });

@@ -98,7 +98,7 @@ def _handler(site: PhoneSite) -> type[BaseHTTPRequestHandler]:
                 self.send_header(header, value)
             self.send_header("Content-Type", type_of(name))
             self.send_header("Content-Length", str(len(data)))
-            self.send_header("Cache-Control", "no-cache")
+            self.send_header("Cache-Control", policies.freshness(name))
             self.send_header("Vary", "Accept-Encoding")
             if packed:
                 self.send_header("Content-Encoding", "gzip")
