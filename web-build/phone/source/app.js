@@ -156,17 +156,18 @@ function sayAbout(card) {
   const unit = words.has(`unit.${privacy.unit}`) ? words.of(`unit.${privacy.unit}`) : privacy.unit;
   facts.push(words.of("about.private", { epsilon, unit, delta: privacy.delta }));
   const classes = card.classes.map((one) => words.class(one)).join(", ");
-  facts.push(words.of("about.network", { ...card, classes, mb: (card.size / 1e6).toFixed(1) }));
+  facts.push(words.of("about.network", { ...card, classes, kb: Math.ceil(card.size / 1000) }));
   facts.push(card.kind ? words.of("about.kind", { kind: kindWords() }) : words.of("about.nokind"));
   const list = document.createElement("ul");
   items(list, facts);
   $("facts").replaceChildren(list);
-  sayStatement(privacy);
+  sayStatement(card);
 }
 
-function sayStatement(privacy) {
+function sayStatement({ privacy, sentence }) {
   const list = document.createElement("ul");
   items(list, [
+    sentence,
     ...privacy.guarantees.map((one) => `${one.who}: epsilon ${one.epsilon.toFixed(4)}`),
     `Neighbours: ${privacy.neighbouring_relation}, one ${privacy.unit}; delta ${privacy.delta}`,
     privacy.mechanism,

@@ -1,6 +1,6 @@
 // What is drawn: the picture, and over it where the answer comes from.
 
-const LEAST = 0.01; // a smaller drop of probability is no reason to point anywhere
+const LEAST = 0.1; // a smaller drop of log odds is no reason to point anywhere
 
 export function drawPreview(canvas, preview) {
   canvas.width = preview.width;
@@ -8,7 +8,7 @@ export function drawPreview(canvas, preview) {
   canvas.getContext("2d").putImageData(preview, 0, 0);
 }
 
-/** Draws drops of probability over the picture; returns the ninth with the largest, if any. */
+/** Draws drops of log odds over the picture; returns the ninth with the largest, if any. */
 export function drawHeat(canvas, preview, { drops, side }, square) {
   const most = Math.max(...drops);
   if (most < LEAST) return undefined;

@@ -8,6 +8,7 @@ import { Refused, framed, inChannels, squareOf } from "./picture.js";
 
 const CELLS = 8; // a side; what is covered is two cells wide, one cell further each time
 const PREVIEW = 640; // pixels
+const NOTHING = { logits: [], probabilities: [] };
 
 let card, model, session, last;
 
@@ -46,32 +47,38 @@ async function look({ bytes }) {
   const { preview, scale } = previewOf(plane);
   const square = squareOf(plane, size, frame);
   for (const side in square) square[side] *= scale;
-  const probabilities = verdict === "known" ? await run(levels.data) : [];
-  last = verdict === "known" ? { levels, probabilities } : undefined;
+  const { logits, probabilities } = verdict === "known" ? await run(levels.data) : NOTHING;
+  last = verdict === "known" ? { levels, logits } : undefined;
   return { verdict, strangeness, probabilities, preview, square, levels: levels.data };
 }
 
 async function run(levels) {
   const { channels, size } = card.input;
   const image = new ort.Tensor("uint8", levels, [1, channels, size, size]);
-  const { probabilities } = await session.run({ image }, ["probabilities"]);
-  return Array.from(probabilities.data);
+  const { logits, probabilities } = await session.run({ image });
+  return { logits: Array.from(logits.data), probabilities: Array.from(probabilities.data) };
 }
 
-/** Where covering the picture changes the answer most: drops of the answer's probability. */
+/** Where covering the picture changes the answer most: drops of the answer's log odds. */
 async function where(_request, id) {
-  const { levels, probabilities } = last;
-  const top = probabilities.indexOf(Math.max(...probabilities));
+  const { levels, logits } = last;
+  const top = logits.indexOf(Math.max(...logits));
   const grey = means(levels);
   const side = CELLS - 1;
   const drops = new Float32Array(side * side);
   for (let y = 0; y < side; y++)
     for (let x = 0; x < side; x++) {
       const found = await run(covered(levels, grey, y, x));
-      drops[y * side + x] = probabilities[top] - found[top];
+      drops[y * side + x] = logOdds(logits, top) - logOdds(found.logits, top);
       self.postMessage({ id, progress: (y * side + x + 1) / drops.length });
     }
   return { drops, side };
+}
+
+function logOdds(logits, top) {
+  const others = logits.filter((_, i) => i !== top);
+  const most = Math.max(...others);
+  return logits[top] - most - Math.log(others.reduce((sum, one) => sum + Math.exp(one - most), 0));
 }
 
 function means({ channels, height, width, data }) {
