@@ -5,12 +5,19 @@ import gzip
 import http.client
 import json
 import re
+import ssl
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from tests.phone.made import exported, finished
 
 from consilium.errors import ConfigError
@@ -208,3 +215,44 @@ def test_a_bad_certificate_is_refused(page: PhoneSite, tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match=r"certificate bad\.pem cannot be used"):
         make_server(page, ("127.0.0.1", 0), certificate=tmp_path / "bad.pem")
+
+
+def test_it_speaks_tls(page: PhoneSite, tmp_path: Path) -> None:
+    certificate, key = self_signed(tmp_path)
+    with make_server(page, ("127.0.0.1", 0), certificate=certificate, key=key) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        trusting = ssl.create_default_context(cafile=str(certificate))
+        connection = http.client.HTTPSConnection(
+            "localhost", server.server_address[1], timeout=10, context=trusting
+        )
+        connection.request("GET", "/app.css")
+        answer = connection.getresponse()
+        found = answer.status, answer.read()
+        connection.close()
+        server.shutdown()
+        thread.join()
+
+    assert found == (200, page.files["app.css"])
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "chain.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    return folder / "chain.pem", folder / "key.pem"
