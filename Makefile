@@ -5,13 +5,16 @@ CONSTRAINTS ?= constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-slow mutants check docs bench clean
+.PHONY: help demo phone test test-slow mutants check docs bench clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /  /'
 
 demo: $(VENV)/.installed  ## ten hospitals train a pneumonia classifier, in a minute
 	$(BIN)/consilium demo
+
+phone:  ## scripts of the phone page, from npm packages of locked versions
+	cd web-build/phone && npm ci --ignore-scripts --no-audit --no-fund && npm run build
 
 test: $(VENV)/.developing  ## the fast lane of the tests
 	$(BIN)/pytest -m "not slow and not engine" -q -n auto

@@ -294,7 +294,12 @@ def _write(stage: Stage, weights: Vector, result: RunResult) -> None:
         write_whole(stage.run.folder / WEIGHTS, "\n".join(stage.ready.fitting.lines()).encode())
     assign(stage.ready.trained, weights)
     tensors = {k: v.contiguous() for k, v in stage.ready.model.state_dict().items()}
-    facts = {"terms": result.terms, "model": result.model, "classes": result.classes}
+    facts = {
+        "terms": result.terms,
+        "model": result.model,
+        "classes": result.classes,
+        "shape": stage.dataset.splits.test.shape,
+    }
     header = {"consilium": msgspec.json.encode(facts).decode()}  # one entry: their order is random
     write_whole(stage.run.folder / MODEL, save_tensors(tensors, header))
     write_whole(stage.run.folder / RESULT, msgspec.json.encode(result))

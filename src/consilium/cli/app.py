@@ -19,6 +19,7 @@ from consilium.cli import inference as encrypted
 from consilium.cli import ledger, machines
 from consilium.cli import log as logs
 from consilium.cli import office as offices
+from consilium.cli import phone as phones
 from consilium.cli import project as projects
 from consilium.errors import ConsiliumError
 
@@ -42,6 +43,7 @@ app.add_typer(logs.log)
 app.add_typer(ledger.ledger)
 app.add_typer(encrypted.inference)
 app.command("infer")(encrypted.infer)
+app.add_typer(phones.phone)
 
 INTERRUPTED: Final = 130
 REFUSED: Final = 2
@@ -258,6 +260,31 @@ def serve(
         log_format=log_format,
     )
     serving.run_serve(request)
+def export(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="MODEL_OR_RUN", help="Folder of `consilium train`, or its model."),
+    ],
+    onnx: Annotated[Path, typer.Option(help="File to write; its card goes beside it.")],
+    arm: Annotated[str, typer.Option(help="Which, of several.")] = "federated-dp",
+    kind: Annotated[
+        str | None,
+        typer.Option(help="Of picture: chest-x-ray, fundus, or none. Default by the source."),
+    ] = None,
+    frame: Annotated[
+        Literal["pad", "squash", "crop"] | None,
+        typer.Option(help="How pictures become squares, if the source does not say it."),
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Datasets. Default $CONSILIUM_DATA.")] = None,
+    json: Json = False,
+) -> None:
+    """Writes a trained model as one ONNX file, checked against PyTorch.
+
+    Example: consilium export runs/pneumonia64 --onnx chest.onnx
+    """
+    import_module("consilium.cli.export").export(
+        source, onnx, arm=arm, kind=kind, frame=frame, data=data, as_json=json
+    )
 
 
 @app.command()

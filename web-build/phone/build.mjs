@@ -1,0 +1,36 @@
+// Bundles the page's scripts and copies what it needs into the package; run by `make phone`.
+
+import { cp, mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { build } from "esbuild";
+
+const OUT = new URL("../../src/consilium/web/phone/assets/", import.meta.url);
+const FROM = new URL("source/", import.meta.url);
+const PACKAGES = ["onnxruntime-web", "onnxruntime-common", "dicom-parser"];
+
+await rm(OUT, { recursive: true, force: true });
+await mkdir(OUT, { recursive: true });
+await build({
+  entryPoints: ["app.js", "worker.js"].map((name) => new URL(name, FROM).pathname),
+  outdir: OUT.pathname,
+  bundle: true,
+  format: "esm",
+  target: "es2022",
+  minify: true,
+  legalComments: "inline",
+  alias: { zlib: new URL("no-zlib.js", FROM).pathname }, // Node's, which a browser has not
+  logLevel: "warning",
+});
+for (const name of ["index.html", "app.css", "sw.js", "icon.svg", "manifest.webmanifest"])
+  await cp(new URL(name, FROM), new URL(name, OUT));
+await cp(
+  new URL("node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.wasm", import.meta.url),
+  new URL("ort.wasm", OUT),
+);
+const notices = [];
+for (const name of PACKAGES) {
+  const folder = new URL(`node_modules/${name}/`, import.meta.url);
+  const { version, license } = JSON.parse(await readFile(new URL("package.json", folder)));
+  const text = await readFile(new URL("LICENSE", folder), "utf8").catch(() => "");
+  notices.push(`${name} ${version}, licence ${license}\n\n${text}`);
+}
+await writeFile(new URL("LICENCES.txt", OUT), notices.join("\n\n"));
