@@ -29,6 +29,9 @@ IMPORTING: Final = "tests/adapters/test_importing.py"
 RUNNER: Final = "tests/adapters/test_site_runner.py"
 WEIGHTS: Final = "tests/adapters/test_pretrained.py"
 VIEWS: Final = "tests/learning/test_fresh_views.py"
+BOOK: Final = "tests/governance/test_ledger.py"
+PRICES: Final = "tests/governance/test_composition.py"
+PAID: Final = "tests/adapters/store/test_site_ledger.py"
 SEARCH: Final = "tests/adapters/test_search.py"
 ACCESS: Final = "tests/governance/test_access.py"
 CONTRACT: Final = "tests/governance/test_contract.py"
@@ -336,6 +339,38 @@ IMPORT = [
     one("import: the secret is its owner's", "adapters/pseudonym_key.py",
         "if mode or len(key)", "if len(key)", IMPORTING),
 ]  # fmt: skip
+LEDGER = [
+    one("ledger: cap of a dataset", "governance/ledger.py",
+        "if cost * steps > account.free:", "if False:", BOOK),
+    one("ledger: patients' caps", "governance/participation.py",
+        "if one.charged + cost <= allowance", "if True", BOOK),
+    one("ledger: no more than is held", "governance/ledger.py",
+        "if not 1 <= steps <= reservation.held:", "if False:", BOOK),
+    one("ledger: returned is returned", "governance/ledger.py",
+        "if not reservation.is_open:\n        raise AccessDenied(",
+        "if False:\n        raise AccessDenied(", BOOK),
+    one("ledger: freezing", "governance/ledger.py", "if account.frozen:", "if False:", BOOK),
+    one("ledger: two people", "governance/ledger.py", "found = sorted(set(people))",
+        "found = sorted(people) + ['x', 'y']", BOOK),
+    one("ledger: delta is part of a cap", "governance/ledger.py",
+        " or cap.delta > allowance.cap.delta", "", BOOK),
+    one("ledger: the chain", "governance/ledger_entries.py",
+        "if row.link != link_of(previous, row.sequence, row.time, row.body):", "if False:", BOOK),
+    one("ledger: rules are replayed", "governance/ledger_entries.py",
+        "return apply(state, entry_of(row.body), row.sequence)", "return state", BOOK),
+    one("ledger: divergences round up", "governance/composition.py",
+        "return math.ceil(divergence / UNIT)", "return math.floor(divergence / UNIT)", PRICES),
+    one("ledger: slack is charged", "governance/composition.py",
+        "value + step.slack * (2 * order - 1) / (order - 1) * (1 + 1e-12)", "value", PRICES),
+    one("ledger: one spelling of an event", "governance/events.py",
+        "if not canonical:", "if False:", PRICES),
+    one("ledger: a round is charged once", "governance/ledger.py",
+        "if round_ and round_ <= reservation.last_round:", "if False:", PAID),
+    one("ledger: a permit is asked for each charge", "adapters/store/site_ledger.py",
+        "            if permit is not None:\n                permit.check(connection)\n", "", PAID),
+    one("ledger: who opted out is left out", "adapters/store/site_ledger.py",
+        "joined = self._joined - out", "joined = self._joined", PAID),
+]  # fmt: skip
 PROTOCOL: Final = (*JOB, *SETUP, *POST_QUANTUM, *ROUND, *KEYS, *COORDINATOR, *WIRE)
 GOVERNANCE = [
     one(
@@ -438,7 +473,7 @@ GOVERNANCE = [
     ),
 ]
 
-MUTANTS: Final = (*PROTOCOL, *NOISED, *SITES, *IMPORT, *LEARNING, *GOVERNANCE)
+MUTANTS: Final = (*PROTOCOL, *NOISED, *SITES, *IMPORT, *LEARNING, *GOVERNANCE, *LEDGER)
 
 
 # -- The run --------------------------------------------------------------------------

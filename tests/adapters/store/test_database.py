@@ -43,6 +43,23 @@ def _write_twice(database: Database) -> None:
         connection.execute(COHORT.insert().values(id=1, charged=0))
 
 
+def test_a_full_disk_is_told_and_nothing_is_written(tmp_path: Path) -> None:
+    database = open_database(f"sqlite:///{tmp_path / 'office.db'}")
+
+    with pytest.raises(DataError, match="disk is full"):
+        _fill(database)
+
+    with database.reading() as connection:
+        assert connection.execute(select(COHORT)).all() == []
+    database.close()
+
+
+def _fill(database: Database) -> None:
+    with database.transaction() as connection:
+        connection.execute(text("PRAGMA max_page_count = 1"))  # no more than there are
+        connection.execute(COHORT.insert(), [{"id": k, "charged": k} for k in range(10_000)])
+
+
 def test_references_are_held(database: Database) -> None:
     row = {"id": 1, "pseudonym": "p", "cohort": 7, "opted_out": False}
     with pytest.raises(IntegrityError), database.transaction() as connection:

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import func, select
 from tests.adapters.store.racing import CAP, FITTING, processes, spend_many, spend_one
 
-from consilium.adapters.store.database import Database, open_database
+from consilium.adapters.store.database import Database
 from consilium.adapters.store.ledger_check import verify
 from consilium.adapters.store.ledger_rows import account_of
 from consilium.adapters.store.ledger_store import LedgerStore
@@ -87,7 +87,7 @@ def test_spends_that_are_killed_are_never_lost_and_never_too_many(
     told = {line[8:] for line in said.read_text().splitlines() if line.startswith("granted ")}
     assert told == _granted(prepared)
     assert len(told) == MANY_FITTING
-    _check(open_database(database_url))
+    _check(prepared)
 
 
 def _race_and_kill(url: str, keys: Sequence[str], said: Path, choice: random.Random) -> None:

@@ -27,7 +27,7 @@ from consilium.governance.ledger import Receipt, Request, Reservation
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 CAP = Cap(epsilon=2.0, delta=1e-6)
 SMALL = Step(event=encode_event(LaplaceDpEvent(10.0)))
-LARGE = Step(event=encode_event(GaussianDpEvent(2.0)), slack=1e-9)
+LARGE = Step(event=encode_event(GaussianDpEvent(6.0)), slack=1e-9)
 STEPS = {"small": SMALL, "large": LARGE}
 
 

@@ -55,7 +55,8 @@ class Database:
         """Gives a connection that is the only writer, and commits at the end; an error undoes all.
 
         Raises:
-            DataError: Other writers did not end within a minute; nothing was written.
+            DataError: Other writers did not end within a minute, or the disk is full or broken;
+                nothing was written, or nobody knows and there is no receipt.
         """
         with self._begun("BEGIN IMMEDIATE") as connection:
             if self.kind == "postgresql":
@@ -74,13 +75,15 @@ class Database:
 
     @contextmanager
     def _begun(self, statement: str) -> Iterator[Connection]:
-        with self.engine.connect().execution_options(**{_BEGIN: statement}) as connection:
-            try:
-                transaction = connection.begin()
-            except OperationalError as error:
-                raise _busy(error) from None
-            with transaction:
+        options = {_BEGIN: statement}
+        try:
+            with (
+                self.engine.connect().execution_options(**options) as connection,
+                connection.begin(),
+            ):
                 yield connection
+        except OperationalError as error:  # busy, full, broken: undone, and without a receipt
+            raise _unusable(error) from None
 
     def close(self) -> None:
         """Closes every connection."""
@@ -251,11 +254,8 @@ def _open_postgresql(url: URL) -> Database:
 
 def _queue(connection: Connection) -> None:
     """Waits until every writer before has ended."""
-    try:
-        connection.execute(text(f"SET LOCAL lock_timeout = '{int(PATIENCE * 1000)}ms'"))
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITERS})
-    except OperationalError as error:
-        raise _busy(error) from None
+    connection.execute(text(f"SET LOCAL lock_timeout = '{int(PATIENCE * 1000)}ms'"))
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITERS})
 
 
 _BUSY: Final = (
@@ -264,7 +264,7 @@ _BUSY: Final = (
 )
 
 
-def _busy(error: OperationalError) -> DataError:
+def _unusable(error: OperationalError) -> DataError:
     words = str(error.orig)
     if "locked" in words or "lock timeout" in words:
         return DataError(_BUSY)

@@ -228,6 +228,7 @@ class Attendance:
         self._ledger = ledger
         self._names = [str(name) for name in np.unique(patients)]  # in the order of `by_patient`
         self._joined = ledger.taking_part()
+        self._last: tuple[frozenset[str], Trainee, Trainee] | None = None
 
     def __call__(self, trainee: Trainee) -> Trainee:
         """Returns `trainee` without the records of those who take no part now.
@@ -235,8 +236,14 @@ class Attendance:
         Raises:
             DataError: Nobody is left.
         """
-        joined = self._joined - self._ledger.opted_out()
+        out = self._ledger.opted_out()
+        if self._last is None or self._last[0] != out or self._last[1] is not trainee:
+            self._last = out, trainee, self._without(trainee, out)
+        return self._last[2]
+
+    def _without(self, trainee: Trainee, out: frozenset[str]) -> Trainee:
         pairs = zip(self._names, trainee.rows, strict=True)
+        joined = self._joined - out
         return replace(trainee, rows=tuple(rows for name, rows in pairs if name in joined))
 
 
