@@ -52,7 +52,7 @@ _STREAMS: Final = {
     # threads cut the heap to pieces and a run's memory grew by a sixth in 1,000 rounds.
     "streaming_chunk_size": 1 << 17,
 }
-# One thread at a time computes here; an arena of the C library for each of hundreds only holds pages.
+# One thread at a time computes here; an arena of the C library for each of hundreds holds pages.
 _ENVIRONMENT: Final = {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
 _SILENCE: Final = 30  # seconds without a heartbeat (one in ten) after which a site counts as gone
 
