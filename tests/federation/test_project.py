@@ -354,6 +354,7 @@ MATTERS = [
     ("data.source", "elsewhere"),
     ("data.privacy_unit", "record"),
     ("data.mean", "0.4"),
+    ("data.classes_are_ordered", "true"),
     ("model.name", "wavelet"),
     ("sites.count", "5"),
     ("sites.colluders", "0"),
@@ -425,3 +426,10 @@ def test_terms_survive_the_round_trip() -> None:
 def test_a_loss_of_label_maps_is_refused_for_classes() -> None:
     with pytest.raises(ConfigError, match="'classification' does not read it"):
         parse_project(PROJECT, {"training.loss": "dice"})
+
+
+def test_ordered_classes_are_not_for_label_maps() -> None:
+    maps = {"data.task": "segmentation", "data.classes_are_ordered": "true"}
+
+    with pytest.raises(ConfigError, match="'segmentation' does not read it"):
+        parse_project(PROJECT, maps)

@@ -105,6 +105,17 @@ def test_every_table_has_a_caption_and_every_header_a_scope(make_results: MakeRe
     assert all("scope=" in header for header in re.findall(r"<th\b[^>]*>", page))
 
 
+def test_grades_show_their_quadratic_kappa(make_result: MakeResult) -> None:
+    plain = make_result(classes=("none", "mild", "severe"), auc=None)
+    test = replace(plain.test, quadratic_kappa=0.4995, quadratic_kappa_interval=(0.4111, 0.5804))
+    graded = msgspec.structs.replace(plain, test=test, ordered=True)
+
+    page = report([graded])
+
+    assert ".499 .411 to .580" in " ".join(row(page, "federated-dp").split())
+    assert "Quadratic kappa" not in report([msgspec.structs.replace(graded, ordered=False)])
+
+
 # -- Escaping -------------------------------------------------------------------------
 
 

@@ -258,6 +258,7 @@ def _result(
         duplicates=stage.dataset.duplicates,
         versions={name: version(name) for name in _PACKAGES},
         maps=maps,
+        ordered=run.project.data.classes_are_ordered,
     )
 
 

@@ -39,6 +39,7 @@ class Data(Section, frozen=True, kw_only=True):
     privacy_unit: Literal["patient", "record"] = "patient"
     image_size: int | None = None
     classes: tuple[str, ...] | None = None
+    classes_are_ordered: bool = False
     standardise_each_image: bool = False
     mean: float = 0.5
     std: float = 0.25
@@ -396,6 +397,11 @@ def _check_task(project: Project) -> None:
         raise ConfigError(
             "data.test_pictures is set but data.task 'classification' has none to show; expected "
             "it only with 'segmentation': remove it or change data.task"
+        )
+    if project.data.task == "segmentation" and project.data.classes_are_ordered:
+        raise ConfigError(
+            "data.classes_are_ordered is set but data.task 'segmentation' does not read it; "
+            "expected it only with 'classification': remove it or change data.task"
         )
     if project.data.task == "classification" and project.training.loss is not None:
         raise ConfigError(

@@ -80,7 +80,8 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     """One trained model and everything worth knowing of it.
 
     Of label maps, `test` takes each pixel for a record (without an AUC), and `maps` holds the
-    overlap by patient; else `maps` is None.
+    overlap by patient; else `maps` is None. `ordered` classes are grades: then the quadratic
+    kappa of `test` means something.
     """
 
     project: str
@@ -106,3 +107,4 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     duplicates: str
     versions: dict[str, str]
     maps: MapMetrics | None = None
+    ordered: bool = False

@@ -35,6 +35,7 @@ SHAPES: dict[str, Shape] = {
     "vgg16-gn": (3, 32, 32),
     "wavelet": (1, 28, 28),
     "wavelet-second-order": (1, 8, 8),
+    "wavelet-pyramid": (1, 28, 28),
     "logistic": (13,),
     "jets": (1, 16, 16),
     "monet": (1, 16, 16),

@@ -35,6 +35,7 @@ PARAMETERS: list[tuple[str, Shape, int, int]] = [
     ("wavelet", (1, 224, 224), 2, 1_668),
     ("wavelet-second-order", (1, 28, 28), 10, 12_260),
     ("wavelet-second-order", (1, 8, 8), 10, 1_010),
+    ("wavelet-pyramid", (3, 28, 28), 5, 9_560),
     ("logistic", (1, 28, 28), 10, 7_850),
     ("logistic", (13,), 2, 28),
 ]
@@ -47,6 +48,7 @@ SMALLEST: list[tuple[str, Shape]] = [
     ("wavelet", (1, 28, 28)),
     ("wavelet", (3, 9, 11)),
     ("wavelet-second-order", (1, 8, 8)),
+    ("wavelet-pyramid", (1, 16, 16)),
     ("logistic", (1, 5, 7)),
     ("logistic", (13,)),
 ]

@@ -27,6 +27,7 @@ from consilium.learning.models.squeezenet import SqueezeNet
 from consilium.learning.models.unet import SIDES, unet
 from consilium.learning.models.vgg import VGG11, VGG16, vgg
 from consilium.learning.models.wavelet import wavelet
+from consilium.learning.models.wavelet_pyramid import SMALLEST, wavelet_pyramid
 
 Shape: TypeAlias = tuple[int, ...]  # of one record: (channels, height, width) or (features,)
 
@@ -55,6 +56,7 @@ _MODELS: Final[Mapping[str, _Model]] = {
     "wavelet-second-order": _Model(
         make=partial(wavelet, angles=4, second_order=True), least_side=8
     ),
+    "wavelet-pyramid": _Model(make=wavelet_pyramid, least_side=SMALLEST),
     "logistic": _Model(make=Logistic, least_side=None),
     "jets": _Model(make=jets, least_side=SIDES, maps=True, sides=2),
     "monet": _Model(make=MoNet, least_side=MONET_LEAST_SIDE, maps=True, sides=MONET_SIDES),
