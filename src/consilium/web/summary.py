@@ -169,10 +169,8 @@ def _row(runs: tuple[RunResult, ...]) -> ArmSummary:
         accuracy_interval=first.test.accuracy_interval,
         auc_interval=first.test.roc_auc_interval,
         mcc_interval=first.test.mcc_interval,
-        quadratic_kappa=_defined(runs, lambda test: test.quadratic_kappa)
-        if first.ordered
-        else None,
-        quadratic_kappa_interval=first.test.quadratic_kappa_interval if first.ordered else None,
+        quadratic_kappa=kappa,
+        quadratic_kappa_interval=first.test.quadratic_kappa_interval if kappa else None,
         dice=dice[0],
         iou=iou[0],
         hausdorff95=hausdorff95[0],
