@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from consilium.adapters.machine import compute_device
 from consilium.adapters.pretrained import read_weights
 from consilium.data.duplicates import find_duplicates
 from consilium.data.partition import (
@@ -106,13 +107,17 @@ class Ready:
         inputs, labels = self.preprocessing.tensors(records)
         return apply_front_end(self.front_end, inputs), labels
 
+    def own_model(self) -> nn.Module:
+        """Returns a copy of the trained part, on the device that computes."""
+        return copy.deepcopy(self.trained).to(compute_device())
+
     def trainee(self, site: int) -> Trainee:
         """Returns the records of `site` with a model of its own."""
         part = self.parts[site]
         images, labels = self.preprocessing.tensors(part)
         if self.steps:
             return Trainee(
-                model=copy.deepcopy(self.trained),
+                model=self.own_model(),
                 task=self.task,
                 inputs=apply_front_end(self.front_end, images),
                 labels=labels,
@@ -122,7 +127,7 @@ class Ready:
             )
         views = [apply_front_end(self.front_end, view(images, k)) for k in range(self.views)]
         return Trainee(
-            model=copy.deepcopy(self.trained),
+            model=self.own_model(),
             task=self.task,
             inputs=torch.cat(views),
             labels=torch.cat([view_of_maps(images, labels, k) for k in range(self.views)]),

@@ -4,7 +4,6 @@
 Not here: where the sites are and how they are spoken to (`training`, `federated`).
 """
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -160,7 +159,7 @@ def finished_before(run: Run) -> RunResult | None:
 
 def make_hooks(stage: Stage, observer: Observer, meter: Meter) -> Hooks:
     """Returns the effects of a run: looks, checkpoints in its folder, observer and meter."""
-    model = copy.deepcopy(stage.ready.trained)
+    model = stage.ready.own_model()
     records = stage.dataset.splits.validation
     inputs, _ = stage.ready.features(records)
     checkpoint = stage.run.folder / NAME
@@ -210,7 +209,7 @@ def leave_behind(
 
 def _test(stage: Stage, weights: Vector) -> tuple[Metrics, MapMetrics | None]:
     """The one look at the test records; leaves their pictures where the project shows them."""
-    model, splits = copy.deepcopy(stage.ready.trained), stage.dataset.splits
+    model, splits = stage.ready.own_model(), stage.dataset.splits
     assign(model, weights)
     inputs, _ = stage.ready.features(splits.test)
     probabilities = predict(model, stage.ready.task, inputs)
