@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The X-rays of `recipes/pneumonia224.toml`, from the public archive to a trained model, in small."""
+"""The X-rays of `recipes/pneumonia224.toml`, from the public archive to a model, in small."""
 
 import csv
 import os

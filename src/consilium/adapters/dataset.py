@@ -286,7 +286,7 @@ def _steps(project: Project, records: Records) -> tuple[Step, ...]:
     if steps and len(records.shape) != 3:
         raise DataError(
             f"training.augmentation is set for records of shape {records.shape}; expected images "
-            "(channels, height, width): remove it for tables"
+            "(channels, height, width): remove it for tables and volumes"
         )
     return steps
 

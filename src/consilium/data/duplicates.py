@@ -158,7 +158,9 @@ class _Look:
 
 
 def _look(inputs: Inputs) -> _Look:
-    """Returns the two views of each image; a table has none."""
+    """Returns the two views of each image, of a volume's middle plane; a table has none."""
+    if inputs.ndim == 5:
+        return _look(inputs[:, :, inputs.shape[2] // 2].astype(np.uint8, copy=False))
     if inputs.ndim != 4:
         return _Look(np.zeros(0, np.uint64), np.zeros((0, _THUMBNAIL**2), np.float32))
     chunks = [_look_at(inputs[k : k + _LOOK]) for k in range(0, len(inputs), _LOOK)]

@@ -39,10 +39,11 @@ class Records:
     """Records in a fixed order, each with its label and its patient, of two patients or more.
 
     Attributes:
-        inputs: Images, shape (n, channels, height, width), uint8, one or three channels; or a
-            table, shape (n, features), float32, finite.
+        inputs: Images, shape (n, channels, height, width), uint8, one or three channels; volumes,
+            the same with a depth after the channels; or a table, shape (n, features), float32,
+            finite.
         labels: A class for each record, shape (n,), int64, from 0; or a label map for each image,
-            shape (n, height, width), uint8: the class of every pixel.
+            shape (n, height, width), uint8: the class of every pixel; of volumes with their depth.
         patients: Shape (n,), text: the privacy unit that each record belongs to.
         sites: Shape (n,), text: the institution that holds each record; None where unknown.
 
@@ -85,7 +86,7 @@ class Records:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of one input: (channels, height, width) or (features,)."""
+        """The shape of one input: (channels, [depth,] height, width) or (features,)."""
         return self.inputs.shape[1:]
 
     @property
@@ -134,11 +135,11 @@ class Records:
 
 
 def _check_inputs(inputs: Inputs) -> None:
-    image = inputs.dtype == np.uint8 and inputs.ndim == 4
+    image = inputs.dtype == np.uint8 and inputs.ndim in (4, 5)
     if not image and not (inputs.dtype == np.float32 and inputs.ndim == 2):
         raise DataError(
             f"found inputs of {inputs.dtype} {inputs.shape}; expected uint8 images (records, "
-            "channels, height, width) or a float32 table (records, features); convert them"
+            "channels, [depth,] height, width) or a float32 table (records, features); convert them"
         )
     if inputs.size == 0:
         raise DataError(f"found no record in inputs {inputs.shape}; expected some; check the path")

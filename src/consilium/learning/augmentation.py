@@ -41,7 +41,7 @@ def view(inputs: Tensor, number: int) -> Tensor:
     if inputs.ndim != 4:
         raise ConfigError(
             f"training.views is above 1 for records of shape {tuple(inputs.shape[1:])}; expected "
-            "images (channels, height, width): remove it for tables"
+            "images (channels, height, width): remove it for tables and volumes"
         )
     return torch.cat([_moved(part, number) for part in torch.split(inputs, _AT_ONCE)])
 

@@ -30,7 +30,7 @@ class Task(Protocol):
         ...
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Returns the losses (n,) of outputs (n, ...) against labels (n,) or (n, h, w)."""
+        """Returns the losses (n,) of outputs (n, ...) against labels (n,) or maps (n, ...)."""
         ...
 
     def probabilities(self, outputs: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ class Segmentation:
             )
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Returns the loss (n,) of logits (n, classes, h, w) against label maps (n, h, w)."""
+        """Returns the loss (n,) of logits (n, classes, [d,] h, w) against maps (n, [d,] h, w)."""
         numbers = torch.arange(self.classes, device=labels.device).view(
             -1, *[1] * (labels.ndim - 1)
         )
@@ -133,7 +133,7 @@ class Segmentation:
         return dice - own.sum(dim=1)
 
     def probabilities(self, outputs: Tensor) -> Tensor:
-        """Returns the softmax (n, classes, h, w) of logits (n, classes, h, w)."""
+        """Returns the softmax (n, classes, [d,] h, w) of logits of that shape."""
         return torch.softmax(outputs, dim=1)
 
 

@@ -111,7 +111,7 @@ def test_every_name_has_its_count_tested() -> None:
 
 
 def test_models_of_label_maps_have_their_own_tests() -> None:
-    assert set(MAP_NAMES) == {"jets", "monet", "unet", "unet-small"}
+    assert set(MAP_NAMES) == {"jets", "monet", "unet", "unet-small", "unet3d", "unet3d-small"}
 
 
 def test_images_need_not_be_square() -> None:
