@@ -355,6 +355,7 @@ MATTERS = [
     ("data.privacy_unit", "record"),
     ("data.mean", "0.4"),
     ("data.classes_are_ordered", "true"),
+    ("data.reader", "reader.csv"),
     ("model.name", "wavelet"),
     ("sites.count", "5"),
     ("sites.colluders", "0"),
@@ -428,8 +429,11 @@ def test_a_loss_of_label_maps_is_refused_for_classes() -> None:
         parse_project(PROJECT, {"training.loss": "dice"})
 
 
-def test_ordered_classes_are_not_for_label_maps() -> None:
-    maps = {"data.task": "segmentation", "data.classes_are_ordered": "true"}
+@pytest.mark.parametrize(
+    ("key", "value"), [("classes_are_ordered", "true"), ("reader", "reader.csv")]
+)
+def test_what_label_maps_do_not_read_is_refused(key: str, value: str) -> None:
+    maps = {"data.task": "segmentation", f"data.{key}": value}
 
     with pytest.raises(ConfigError, match="'segmentation' does not read it"):
         parse_project(PROJECT, maps)

@@ -26,6 +26,7 @@ from consilium.data.partition import (
     partition,
     site_names,
 )
+from consilium.data.reader_answers import Answers, read_answers
 from consilium.data.records import Records, Splits
 from consilium.data.sources import read_splits
 from consilium.errors import DataError
@@ -53,10 +54,12 @@ class Dataset:
     Attributes:
         splits: The records.
         duplicates: Copies between splits, in one line for people.
+        answers: Of a human reader for test records, if the project names a file of them.
     """
 
     splits: Splits
     duplicates: str
+    answers: Answers | None = None
 
 
 @final
@@ -169,7 +172,18 @@ def read_dataset(settings: Data, folder: Path | None) -> Dataset:
         DataError: It is missing, damaged, or breaks a rule (see `consilium.data`).
     """
     splits = read_named(settings, folder)
-    return Dataset(splits=splits, duplicates=find_duplicates(splits).summary())
+    return Dataset(
+        splits=splits,
+        duplicates=find_duplicates(splits).summary(),
+        answers=_answers(settings, folder, splits),
+    )
+
+
+def _answers(settings: Data, folder: Path | None, splits: Splits) -> Answers | None:
+    if settings.reader is None:
+        return None
+    path = Path(settings.reader) if folder is None else folder / settings.reader
+    return read_answers(path, splits.test, splits.classes)
 
 
 def read_named(settings: Data, folder: Path | None) -> Splits:

@@ -126,7 +126,15 @@ def quadratic_kappa(confusions: Floats) -> Floats:
     NaN where truth and prediction together know one class only. Source: Cohen 1968.
     """
     steps = np.arange(confusions.shape[1])
-    distances = (steps[:, None] - steps) ** 2
+    return _kappa(confusions, (steps[:, None] - steps) ** 2)
+
+
+def simple_kappa(confusions: Floats) -> Floats:
+    """Returns Cohen's kappa of each of (b, classes, classes); NaN as above. Source: Cohen 1960."""
+    return _kappa(confusions, 1 - np.eye(confusions.shape[1], dtype=np.int64))
+
+
+def _kappa(confusions: Floats, distances: NDArray[np.int64]) -> Floats:
     true, predicted = confusions.sum(axis=2), confusions.sum(axis=1)
     by_chance = (
         true[:, :, None] * predicted[:, None, :] / confusions.sum(axis=(1, 2))[:, None, None]
