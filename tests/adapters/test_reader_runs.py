@@ -29,5 +29,5 @@ def test_a_run_is_set_beside_the_reader(tmp_path: Path) -> None:
 def test_a_reader_that_is_not_there_stops_before_training(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", "central", {"data.reader": "reader.csv"})
 
-    with pytest.raises(DataError, match="reader.csv"):
+    with pytest.raises(DataError, match=r"reader\.csv"):
         read_dataset(run.project.data, tmp_path)

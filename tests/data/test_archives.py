@@ -57,6 +57,35 @@ def test_volumes_are_read(path: Path, made_up_maps: Arrays) -> None:
     assert splits.train.shape == (1, 4, 8, 8)
 
 
+def test_soft_labels_are_read(path: Path, made_up_arrays: Arrays) -> None:
+    soft = np.array([[0.7, 0.3], [0.1, 0.9]] * 3)
+    np.savez(path, allow_pickle=False, train_soft=soft, **made_up_arrays)
+
+    splits = prepare(read_archive(path, "made up"), image_size=None, unit="patient")
+
+    assert np.allclose(splits.train.targets, soft)
+    assert splits.test.soft is None
+
+
+@pytest.mark.parametrize(
+    ("soft", "message"),
+    [
+        ([[0.7, 0.2], [0.1, 0.9]], "not probabilities"),
+        ([[np.nan, 0.3], [0.1, 0.9]], "not probabilities"),
+        ([[0.3, 0.7], [0.1, 0.9]], "not the most probable"),
+        ([[1.0], [1.0]], "not the most probable"),
+        ([[1, 0], [0, 1]], "of int64"),
+    ],
+)
+def test_soft_labels_that_do_not_fit_are_refused(
+    path: Path, made_up_arrays: Arrays, soft: list[list[float]], message: str
+) -> None:
+    np.savez(path, allow_pickle=False, train_soft=np.array(soft * 3), **made_up_arrays)
+
+    with pytest.raises(DataError, match=message):
+        prepare(read_archive(path, "made up"), image_size=None, unit="patient")
+
+
 def test_label_maps_of_another_type_are_refused(path: Path, made_up_maps: Arrays) -> None:
     changed = {"train_maps": made_up_maps["train_maps"].astype(np.float32)}
     np.savez(path, allow_pickle=False, **(made_up_maps | changed))

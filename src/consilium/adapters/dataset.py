@@ -153,7 +153,7 @@ class _Fresh:
         return torch.cat([inputs for inputs, _ in made]), torch.cat([labels for _, labels in made])
 
     def _view(self, rows: NDArray[np.intp], key: bytes) -> tuple[Tensor, Tensor]:
-        images, labels = self.part.inputs[rows], self.part.labels[rows]
+        images, labels = self.part.inputs[rows], self.part.targets[rows]
         maps = labels.astype(np.uint8, copy=False) if self.part.has_label_maps else None
         shown, moved = augmented(images.astype(np.uint8), maps, self.ready.steps, key)
         inputs = apply_front_end(self.ready.front_end, self.ready.preprocessing.inputs(shown))

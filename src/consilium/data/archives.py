@@ -6,6 +6,7 @@
                       volumes: (n, 1 or 3, d, h, w)
     <split>_labels    (n,) or (n, 1), classes numbered from 0      integer
     <split>_maps      (n, [d,] h, w), in place of labels: the class of every pixel   uint8
+    train_soft        (n, classes), probabilities to be learnt in place of the labels   float
     <split>_groups    (n,) or (n, 1); `_patients` is the same      text or integer, optional
     <split>_sites     (n,) or (n, 1)                               text or integer, optional
     classes           (number of classes,), their names            text, optional
@@ -99,7 +100,7 @@ def _unreadable(path: Path, why: str) -> DataError:
 def _is_known(key: str) -> bool:
     prefix, _, column = key.partition("_")
     known = ("images", "labels", "maps", "sites", *_PATIENT_COLUMNS)
-    return key == "classes" or (prefix in PREFIXES.values() and column in known)
+    return key in ("classes", "train_soft") or (prefix in PREFIXES.values() and column in known)
 
 
 # -- One split ------------------------------------------------------------------------
@@ -126,7 +127,14 @@ def _part(arrays: Arrays, prefix: str) -> RawPart:
         labels=_targets(arrays, prefix, target),
         patients=_names(arrays[both[0]], both[0]) if both else None,
         sites=_names(arrays[key], key) if (key := f"{prefix}_sites") in arrays else None,
+        soft=_soft(arrays[key]) if (key := f"{prefix}_soft") in arrays else None,
     )
+
+
+def _soft(array: NDArray[np.generic]) -> NDArray[np.float32]:
+    if array.dtype.kind != "f":
+        raise DataError(f"found train_soft of {array.dtype}; expected numbers from 0 to 1")
+    return array.astype(np.float32)
 
 
 def _images(array: NDArray[np.generic], prefix: str) -> NDArray[np.uint8]:

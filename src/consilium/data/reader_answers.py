@@ -70,12 +70,12 @@ def _entry(
     row, label = line["row"].strip(), line["label"].strip()
     if not row.isdecimal() or int(row) >= records:
         raise DataError(
-            f"{name} has a row that is no number from 0 to {records - 1}; expected rows of the test "
-            "records: number them as in records.csv"
+            f"{name} has a row that is no number from 0 to {records - 1}; expected rows of the "
+            "test records: number them as in records.csv"
         )
     if label not in numbers:
         raise DataError(
-            f"{name} has a label of row {row} that is none of {', '.join(numbers)}; expected one of "
-            "these: name the classes as the project does"
+            f"{name} has a label of row {row} that is none of {', '.join(numbers)}; expected one "
+            "of these: name the classes as the project does"
         )
     return int(row), numbers[label]

@@ -61,9 +61,9 @@ class Preprocessing:
     def tensors(self, records: Records) -> tuple[Tensor, Tensor]:
         """Returns inputs (n, ...) float32 and labels (n,) int64; copies, in record order.
 
-        Label maps (n, [depth,] height, width) stay uint8.
+        Label maps (n, [depth,] height, width) stay uint8, soft labels (n, classes) float32.
         """
-        return self.inputs(records.inputs), torch.from_numpy(records.labels.copy())
+        return self.inputs(records.inputs), torch.from_numpy(records.targets.copy())
 
     def inputs(self, stored: NDArray[np.uint8] | NDArray[np.float32]) -> Tensor:
         """Returns what the model sees, float32, of images (n, c, [d,] h, w) or a table (n, f).

@@ -59,7 +59,13 @@ class Classification:
         _check_classes(self.classes, self.class_weights)
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Returns the cross-entropy (n,), in nats, of logits (n, classes), labels (n,) int64."""
+        """Returns the cross-entropy (n,), in nats, of logits (n, classes).
+
+        Labels are numbers (n,), int64, or soft: (n, classes), float32, each class's part weighted.
+        """
+        if labels.is_floating_point():
+            weights = outputs.new_tensor(self.class_weights or (1.0,) * self.classes)
+            return -(torch.log_softmax(outputs, dim=1) * labels * weights).sum(dim=1)
         losses = F.cross_entropy(outputs, labels, reduction="none")
         if not self.class_weights:
             return losses
