@@ -67,6 +67,14 @@ def test_soft_labels_are_read(path: Path, made_up_arrays: Arrays) -> None:
     assert splits.test.soft is None
 
 
+def test_soft_labels_of_other_classes_are_refused(path: Path, made_up_arrays: Arrays) -> None:
+    soft = np.array([[0.7, 0.2, 0.1], [0.1, 0.9, 0.0]] * 3)
+    np.savez(path, allow_pickle=False, train_soft=soft, **made_up_arrays)
+
+    with pytest.raises(DataError, match="of 3 classes; expected 2"):
+        prepare(read_archive(path, "made up"), image_size=None, unit="patient")
+
+
 @pytest.mark.parametrize(
     ("soft", "message"),
     [

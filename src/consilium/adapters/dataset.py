@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from consilium.adapters.machine import compute_device
-from consilium.adapters.pretrained import read_weights
+from consilium.adapters.pretrained import read_weights, weights_path
 from consilium.data.duplicates import find_duplicates
 from consilium.data.partition import (
     ByColumn,
@@ -309,8 +309,7 @@ def _weights(settings: Model, folder: Path | None) -> dict[str, Tensor] | None:
     """Returns the weights that a project begins with, if it names any."""
     if settings.weights is None or settings.weights_sha256 is None:
         return None
-    path = Path(settings.weights) if folder is None else folder / settings.weights
-    return read_weights(path, settings.weights_sha256)
+    return read_weights(weights_path(settings.weights, folder), settings.weights_sha256)
 
 
 def _task(project: Project, classes: int) -> Task:

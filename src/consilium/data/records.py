@@ -202,14 +202,11 @@ def _check_soft(soft: NDArray[np.float32], labels: Labels) -> None:
             f"found soft labels of {soft.dtype} {soft.shape} for labels {labels.shape}; expected "
             "float32 (records, classes) and a class a record; give each record one row"
         )
-    if (
-        not np.isfinite(soft).all()
-        or soft.min() < 0
-        or (abs(soft.sum(axis=1) - 1) > _ROUNDING).any()
-    ):
+    wrong_sums = (abs(soft.sum(axis=1) - 1) > _ROUNDING).any()
+    if not np.isfinite(soft).all() or soft.min() < 0 or wrong_sums:
         raise DataError(
-            "found soft labels that are not probabilities; expected numbers from 0 to 1 that sum to "
-            "1 in each row; divide each row by its sum"
+            "found soft labels that are not probabilities; expected numbers from 0 to 1 that sum "
+            "to 1 in each row; divide each row by its sum"
         )
     if (
         labels.max() >= soft.shape[1]
@@ -294,6 +291,12 @@ class Splits:
             self._check_pair(first, second)
         for name in SPLITS:
             _check_range(self.part(name).labels, len(self.classes))
+            soft = self.part(name).soft
+            if soft is not None and soft.shape[1] != len(self.classes):
+                raise DataError(
+                    f"found soft labels of {soft.shape[1]} classes; expected {len(self.classes)}; "
+                    "name every class, and give each a column"
+                )
 
     def part(self, name: SplitName) -> Records:
         """Returns the records of one split."""

@@ -41,6 +41,8 @@ SHAPES: dict[str, Shape] = {
     "monet": (1, 16, 16),
     "unet": (1, 16, 16),
     "unet-small": (3, 16, 24),
+    "unet3d": (1, 8, 8, 16),
+    "unet3d-small": (1, 8, 8, 8),
 }
 CLIP = 0.05
 
