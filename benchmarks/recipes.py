@@ -56,7 +56,8 @@ def main() -> None:
 
 def _row(row: object) -> dict[str, object]:
     names = (
-        "arm accuracy auc mcc accuracy_interval auc_interval dice iou hausdorff95 dice_interval "
+        "arm accuracy auc mcc quadratic_kappa accuracy_interval auc_interval "
+        "quadratic_kappa_interval dice iou hausdorff95 dice_interval "
         "iou_interval hausdorff95_interval epsilon_outsider "
         "epsilon_participant delta rounds seconds"
     )

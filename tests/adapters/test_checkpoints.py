@@ -157,7 +157,7 @@ BAD: dict[str, Callable[[Path], object]] = {
     "another count of rounds": replaced(b'\\"round\\":3', b'\\"round\\":2'),
     "another look": replaced(b"0.75", b"0.85"),
     "another name": replaced(b'"optimiser.first"', b'"optimiser.third"'),
-    "another version": replaced(b'\\"version\\":1', b'\\"version\\":2'),
+    "another version": replaced(b'\\"version\\":2', b'\\"version\\":1'),
     "another weight": replaced(SOME.weights.tobytes(), numbers(8).tobytes()),
 }
 

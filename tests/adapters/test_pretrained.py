@@ -3,8 +3,10 @@
 
 import hashlib
 import os
+import sys
 from contextlib import ExitStack
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from tests.adapters.conftest import make_project
 from torch import Tensor
 
 from consilium.adapters.dataset import Dataset
-from consilium.adapters.pretrained import read_weights
+from consilium.adapters.pretrained import read_weights, weights_path
 from consilium.adapters.processes import Launch, make_runner
 from consilium.adapters.stage import MODEL, WEIGHTS, NobodyWatches, Run
 from consilium.adapters.training import train_arm
@@ -42,6 +44,51 @@ class Hostile:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, (self.target,)
+
+
+# -- Names ----------------------------------------------------------------------------
+
+
+class FakeTorchvision(ModuleType):
+    """Says of networks what torchvision.models says; nobody has the real one in these tests."""
+
+    def get_model_weights(self, name: str) -> SimpleNamespace:
+        if name != "resnet18":
+            raise ValueError(f"Unknown model {name}")
+        url = "https://download.example/models/resnet18-f37072fd.pth"
+        return SimpleNamespace(DEFAULT=SimpleNamespace(url=url))
+
+
+@pytest.fixture
+def torchvision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", ModuleType("torchvision"))
+    monkeypatch.setitem(sys.modules, "torchvision.models", FakeTorchvision("torchvision.models"))
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+
+
+@pytest.mark.usefixtures("torchvision")
+def test_a_name_of_torchvision_is_the_file_in_its_cache(tmp_path: Path) -> None:
+    found = weights_path("torchvision:resnet18", Path("elsewhere"))
+
+    assert found == tmp_path / "checkpoints" / "resnet18-f37072fd.pth"
+
+
+@pytest.mark.usefixtures("torchvision")
+def test_a_name_that_torchvision_does_not_know_is_refused() -> None:
+    with pytest.raises(DataError, match="no weights for 'resnet19'"):
+        weights_path("torchvision:resnet19", None)
+
+
+def test_a_name_without_torchvision_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)
+
+    with pytest.raises(DataError, match="torchvision is not installed"):
+        weights_path("torchvision:resnet18", None)
+
+
+def test_a_path_stays_in_the_data_folder() -> None:
+    assert weights_path("own.pt", Path("data")) == Path("data/own.pt")
 
 
 # -- Reading --------------------------------------------------------------------------

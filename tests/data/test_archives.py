@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from consilium.data.archives import read_archive
+from consilium.data.preparation import prepare
 from consilium.errors import DataError
 
 Arrays = dict[str, NDArray[np.generic]]
@@ -20,6 +21,92 @@ Arrays = dict[str, NDArray[np.generic]]
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "own.npz"
+
+
+@pytest.fixture
+def made_up_maps(made_up_arrays: Arrays) -> Arrays:
+    """The same images with a map of two classes each, in place of labels."""
+    arrays: Arrays = {key: value for key, value in made_up_arrays.items() if "labels" not in key}
+    for split in ("train", "val", "test"):
+        arrays[f"{split}_maps"] = arrays[f"{split}_images"].astype(np.uint8) // 128
+    return arrays
+
+
+def test_label_maps_are_read(path: Path, made_up_maps: Arrays) -> None:
+    np.savez(path, allow_pickle=False, **made_up_maps)
+
+    raw = read_archive(path, "made up")
+
+    assert raw.classes == ("class 0", "class 1")
+    assert (raw.parts["test"].labels == made_up_maps["test_maps"]).all()
+    assert prepare(raw, image_size=None, unit="patient").train.has_label_maps
+
+
+def test_volumes_are_read(path: Path, made_up_maps: Arrays) -> None:
+    volumes = {
+        key: np.stack([value] * 4, axis=1)[:, None] if "images" in key else value
+        for key, value in made_up_maps.items()
+    }
+    volumes |= {
+        key: np.stack([value] * 4, axis=1) for key, value in made_up_maps.items() if "maps" in key
+    }
+    np.savez(path, allow_pickle=False, **volumes)
+
+    splits = prepare(read_archive(path, "made up"), image_size=None, unit="patient")
+
+    assert splits.train.shape == (1, 4, 8, 8)
+
+
+def test_soft_labels_are_read(path: Path, made_up_arrays: Arrays) -> None:
+    soft = np.array([[0.7, 0.3], [0.1, 0.9]] * 3)
+    np.savez(path, allow_pickle=False, train_soft=soft, **made_up_arrays)
+
+    splits = prepare(read_archive(path, "made up"), image_size=None, unit="patient")
+
+    assert np.allclose(splits.train.targets, soft)
+    assert splits.test.soft is None
+
+
+def test_soft_labels_of_other_classes_are_refused(path: Path, made_up_arrays: Arrays) -> None:
+    soft = np.array([[0.7, 0.2, 0.1], [0.1, 0.9, 0.0]] * 3)
+    np.savez(path, allow_pickle=False, train_soft=soft, **made_up_arrays)
+
+    with pytest.raises(DataError, match="of 3 classes; expected 2"):
+        prepare(read_archive(path, "made up"), image_size=None, unit="patient")
+
+
+@pytest.mark.parametrize(
+    ("soft", "message"),
+    [
+        ([[0.7, 0.2], [0.1, 0.9]], "not probabilities"),
+        ([[np.nan, 0.3], [0.1, 0.9]], "not probabilities"),
+        ([[0.3, 0.7], [0.1, 0.9]], "not the most probable"),
+        ([[1.0], [1.0]], "not the most probable"),
+        ([[1, 0], [0, 1]], "of int64"),
+    ],
+)
+def test_soft_labels_that_do_not_fit_are_refused(
+    path: Path, made_up_arrays: Arrays, soft: list[list[float]], message: str
+) -> None:
+    np.savez(path, allow_pickle=False, train_soft=np.array(soft * 3), **made_up_arrays)
+
+    with pytest.raises(DataError, match=message):
+        prepare(read_archive(path, "made up"), image_size=None, unit="patient")
+
+
+def test_label_maps_of_another_type_are_refused(path: Path, made_up_maps: Arrays) -> None:
+    changed = {"train_maps": made_up_maps["train_maps"].astype(np.float32)}
+    np.savez(path, allow_pickle=False, **(made_up_maps | changed))
+
+    with pytest.raises(DataError, match="train_maps of float32; expected uint8"):
+        read_archive(path, "made up")
+
+
+def test_labels_beside_maps_are_refused(path: Path, made_up_maps: Arrays) -> None:
+    np.savez(path, allow_pickle=False, train_labels=np.zeros(6, np.uint8), **made_up_maps)
+
+    with pytest.raises(DataError, match="train_labels and train_maps; expected one of them"):
+        read_archive(path, "made up")
 
 
 # -- Layouts --------------------------------------------------------------------------

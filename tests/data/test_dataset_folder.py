@@ -8,7 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from consilium.data.dataset_folder import is_dataset, read_dataset_folder, read_description
+from consilium.data.dataset_folder import (
+    is_dataset,
+    read_dataset_folder,
+    read_description,
+    sha256_of,
+)
 from consilium.data.sources import read_splits
 from consilium.errors import DataError
 
@@ -40,15 +45,17 @@ def folder(tmp_path: Path) -> Path:
         "deidentification": {},
         "copies_between_splits": "",
         "software": {},
-        "files": {},
     }
     (tmp_path / "dataset.json").write_text(json.dumps(said))
+    edited(tmp_path)
     return tmp_path
 
 
 def edited(folder: Path, **changes: object) -> None:
     said = json.loads((folder / "dataset.json").read_text())
-    (folder / "dataset.json").write_text(json.dumps({**said, **changes}))
+    names = [path.name for path in folder.iterdir() if path.suffix in (".npy", ".csv")]
+    files = {name: sha256_of(folder / name) for name in names}
+    (folder / "dataset.json").write_text(json.dumps({**said, "files": files, **changes}))
 
 
 def test_a_folder_is_read_with_its_sites(folder: Path) -> None:
@@ -139,6 +146,23 @@ def test_a_folder_that_does_not_agree_is_refused(
     damage(folder)
 
     with pytest.raises(DataError, match=message):
+        read_dataset_folder(folder)
+
+
+@pytest.mark.parametrize("name", ["validation_inputs.npy", "records.csv"])
+def test_a_changed_byte_is_noticed(folder: Path, name: str) -> None:
+    whole = bytearray((folder / name).read_bytes())
+    whole[-2] ^= 1  # the last pixels; a letter of the kind
+    (folder / name).write_bytes(whole)
+
+    with pytest.raises(DataError, match=rf"{name} has another SHA-256"):
+        read_dataset_folder(folder)
+
+
+def test_a_file_without_a_digest_is_refused(folder: Path) -> None:
+    edited(folder, files={})
+
+    with pytest.raises(DataError, match="another SHA-256"):
         read_dataset_folder(folder)
 
 

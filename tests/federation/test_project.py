@@ -354,6 +354,8 @@ MATTERS = [
     ("data.source", "elsewhere"),
     ("data.privacy_unit", "record"),
     ("data.mean", "0.4"),
+    ("data.classes_are_ordered", "true"),
+    ("data.reader", "reader.csv"),
     ("model.name", "wavelet"),
     ("sites.count", "5"),
     ("sites.colluders", "0"),
@@ -425,3 +427,13 @@ def test_terms_survive_the_round_trip() -> None:
 def test_a_loss_of_label_maps_is_refused_for_classes() -> None:
     with pytest.raises(ConfigError, match="'classification' does not read it"):
         parse_project(PROJECT, {"training.loss": "dice"})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("classes_are_ordered", "true"), ("reader", "reader.csv")]
+)
+def test_what_label_maps_do_not_read_is_refused(key: str, value: str) -> None:
+    maps = {"data.task": "segmentation", f"data.{key}": value}
+
+    with pytest.raises(ConfigError, match="'segmentation' does not read it"):
+        parse_project(PROJECT, maps)

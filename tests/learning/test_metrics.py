@@ -74,6 +74,9 @@ def test_values_equal_those_of_scikit_learn(seed: int, classes: int) -> None:
     assert found.roc_auc == pytest.approx(sk.roc_auc_score(labels, scores, multi_class="ovr"))
     assert found.mcc == pytest.approx(sk.matthews_corrcoef(labels, predicted))
     assert found.log_loss == pytest.approx(sk.log_loss(labels, probabilities))
+    assert found.quadratic_kappa == pytest.approx(
+        sk.cohen_kappa_score(labels, predicted, weights="quadratic")
+    )
     assert found.confusion == tuple(
         tuple(row) for row in sk.confusion_matrix(labels, predicted).tolist()
     )
@@ -93,6 +96,32 @@ def test_values_of_each_class_equal_those_of_scikit_learn(classes: int) -> None:
     } == {name: pytest.approx(list(report[name].values())) for name in CLASSES[:classes]}
     assert found.macro_f1 == pytest.approx(report["macro avg"]["f1-score"])
     assert found.weighted_f1 == pytest.approx(report["weighted avg"]["f1-score"])
+
+
+def test_quadratic_kappa_by_hand() -> None:
+    grades = np.array([0, 1, 2, 2])
+    found = evaluate(np.eye(3)[[0, 1, 2, 0]], grades, np.arange(4), CLASSES, bootstrap_seed=0)
+
+    # Squared distances: 4 of one record found; 26 / 4 expected of these margins.
+    assert found.quadratic_kappa == pytest.approx(1 - 4 / (26 / 4))
+
+
+def test_a_nearer_grade_is_a_smaller_mistake() -> None:
+    grades = np.array([0, 1, 2, 2, 0, 1])
+    near, far = (
+        evaluate(np.eye(3)[found], grades, np.arange(6), CLASSES, bootstrap_seed=0)
+        for found in ([0, 1, 2, 1, 0, 1], [0, 1, 2, 0, 0, 1])
+    )
+
+    assert near.accuracy == far.accuracy
+    assert (near.quadratic_kappa or 0) > (far.quadratic_kappa or 0)
+
+
+def test_the_interval_of_kappa_holds_its_value() -> None:
+    found = judged(3)
+
+    low, high = found.quadratic_kappa_interval or (1, 0)
+    assert low < (found.quadratic_kappa or 0) < high
 
 
 def test_calibration_error_by_hand() -> None:

@@ -5,10 +5,13 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from torch.func import vmap
 
+from consilium.dp.clipping import PatientBatch, clipped_sum
 from consilium.errors import ConfigError
+from consilium.learning.models.registry import build
 from consilium.learning.tasks import SMOOTHING, Classification, MapLoss, Segmentation, Task
 
 LOGITS = torch.tensor([[0.0, 0.0, 0.0], [1.0, 2.0, 3.0], [100.0, -100.0, 0.0]])
@@ -142,3 +145,50 @@ def test_a_segmentation_that_makes_no_sense_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match="expected"):
         Segmentation(classes, kind, weights)
+
+
+# -- Soft labels ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weights", [(), (0.5, 1.0, 2.0)])
+def test_sure_soft_labels_have_the_loss_of_their_class(weights: tuple[float, ...]) -> None:
+    outputs = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 1, 2, 2, 1, 0])
+    task = Classification(3, weights)
+
+    torch.testing.assert_close(
+        task.loss(outputs, F.one_hot(labels, 3).float()), task.loss(outputs, labels)
+    )
+
+
+def test_soft_labels_have_torchs_loss_and_a_right_gradient() -> None:
+    generator = torch.Generator().manual_seed(1)
+    outputs = torch.randn(4, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    soft = torch.softmax(torch.randn(4, 3, generator=generator, dtype=torch.float64), dim=1)
+    task = Classification(3)
+
+    torch.testing.assert_close(
+        task.loss(outputs, soft), F.cross_entropy(outputs, soft, reduction="none")
+    )
+    assert torch.autograd.gradcheck(lambda logits: task.loss(logits, soft), [outputs])
+
+
+def test_soft_labels_are_clipped_by_patient() -> None:
+    model = build("logistic", shape=(5,), classes=3, seed=0)
+    generator = torch.Generator().manual_seed(2)
+    inputs = torch.randn(6, 5, generator=generator)
+    soft = torch.softmax(torch.randn(6, 3, generator=generator), dim=1)
+    owners = torch.tensor([0, 0, 1, 1, 1, 2])
+    task = Classification(3)
+
+    batch = PatientBatch(inputs=inputs, labels=soft, patients=owners)
+    found = clipped_sum(model, task.loss, batch, l2_clip_norm=0.3)
+
+    expected = torch.zeros_like(found)
+    for patient in range(3):
+        rows = owners == patient
+        loss = task.loss(model(inputs[rows]), soft[rows]).mean()
+        parts = torch.autograd.grad(loss, list(model.parameters()))
+        gradient = torch.cat([part.flatten() for part in parts])
+        expected += gradient * min(1.0, 0.3 / float(gradient.norm()))
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)

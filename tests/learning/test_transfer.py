@@ -91,7 +91,8 @@ def test_values_that_are_no_weights_are_refused_and_nothing_is_copied(bad: Tenso
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_head_is_what_depends_on_the_number_of_classes(name: str) -> None:
-    shape = (13,) if name == "logistic" else (1, 32, 32)
+    volumes = {"unet3d": (1, 8, 8, 8), "unet3d-small": (1, 8, 8, 8)}
+    shape = (13,) if name == "logistic" else volumes.get(name, (1, 32, 32))
     maps = name in MAP_NAMES
     two, three = (
         build(name, shape=shape, classes=classes, seed=0, label_maps=maps) for classes in (2, 3)
@@ -160,3 +161,18 @@ def test_what_is_trained_may_be_new() -> None:
     train_only(model, "head")
 
     check_frozen(model, fitting)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [("unet-small", (1, 16, 16)), ("unet3d-small", (1, 8, 8, 8))]
+)
+def test_an_encoder_alone_begins_a_u_net(name: str, shape: tuple[int, ...]) -> None:
+    before = build(name, shape=shape, classes=4, seed=9, label_maps=True).state_dict()
+    encoder = {key: value for key, value in before.items() if key.startswith("1.down.")}
+    model = build(name, shape=shape, classes=3, seed=0, label_maps=True)
+
+    fit_weights(model, encoder)
+
+    found = model.state_dict()
+    assert all(torch.equal(found[key], value) for key, value in encoder.items())
+    assert not torch.equal(found["1.up.0.first.weight"], before["1.up.0.first.weight"])

@@ -13,6 +13,7 @@ import pytest
 from consilium.federation.results import RunResult
 from consilium.learning.calibration import Abstention, Bin
 from consilium.learning.pictures import Picture
+from consilium.learning.readers import ReaderComparison, Value
 from consilium.web.report import render_report
 
 MakeResult = Callable[..., RunResult]
@@ -103,6 +104,38 @@ def test_every_table_has_a_caption_and_every_header_a_scope(make_results: MakeRe
 
     assert page.count("<table") == page.count("<caption") == 6
     assert all("scope=" in header for header in re.findall(r"<th\b[^>]*>", page))
+
+
+def test_grades_show_their_quadratic_kappa(make_result: MakeResult) -> None:
+    plain = make_result(classes=("none", "mild", "severe"), auc=None)
+    test = replace(plain.test, quadratic_kappa=0.4995, quadratic_kappa_interval=(0.4111, 0.5804))
+    graded = msgspec.structs.replace(plain, test=test, ordered=True)
+
+    page = report([graded])
+
+    assert ".499 .411 to .580" in " ".join(row(page, "federated-dp").split())
+    assert "Quadratic kappa" not in report([msgspec.structs.replace(graded, ordered=False)])
+
+
+def test_a_reader_stands_beside_the_model(make_result: MakeResult) -> None:
+    value = Value(value=0.872, interval=(0.8, 0.91))
+    compared = ReaderComparison(
+        records=100,
+        patients=60,
+        **dict.fromkeys(
+            ("accuracy", "mcc", "kappa", "kappa_with_model", "model_accuracy", "accuracy_gain"),
+            value,
+        ),
+        sensitivity=value,
+        specificity=Value(value=0.7, interval=None),
+        curve=((0.0, 0.0), (0.2, 0.9), (1.0, 1.0)),
+    )
+    page = report([msgspec.structs.replace(make_result(), reader=compared)])
+
+    assert "beside a reader" in page
+    assert "<td>.872</td><td>.800 to .910</td>" in page
+    assert 'alt="ROC' in page or "ROC curve of the model" in page
+    assert Outline(page).open == []
 
 
 # -- Escaping -------------------------------------------------------------------------

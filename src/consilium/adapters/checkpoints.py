@@ -25,7 +25,7 @@ from consilium.learning.optimisers import OptimiserState
 from consilium.wire import digest
 
 NAME: Final = "checkpoint.safetensors"
-_VERSION: Final = 1
+_VERSION: Final = 2  # raised whenever the same project file has another digest than before
 
 _DAMAGE: Final = (SafetensorError, msgspec.MsgspecError, OSError, TypeError, AttributeError)
 

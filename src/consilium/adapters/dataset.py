@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from consilium.adapters.pretrained import read_weights
+from consilium.adapters.machine import compute_device
+from consilium.adapters.pretrained import read_weights, weights_path
 from consilium.data.duplicates import find_duplicates
 from consilium.data.partition import (
     ByColumn,
@@ -25,6 +26,7 @@ from consilium.data.partition import (
     partition,
     site_names,
 )
+from consilium.data.reader_answers import Answers, read_answers
 from consilium.data.records import Records, Splits
 from consilium.data.sources import read_splits
 from consilium.errors import DataError
@@ -52,10 +54,12 @@ class Dataset:
     Attributes:
         splits: The records.
         duplicates: Copies between splits, in one line for people.
+        answers: Of a human reader for test records, if the project names a file of them.
     """
 
     splits: Splits
     duplicates: str
+    answers: Answers | None = None
 
 
 @final
@@ -106,13 +110,17 @@ class Ready:
         inputs, labels = self.preprocessing.tensors(records)
         return apply_front_end(self.front_end, inputs), labels
 
+    def own_model(self) -> nn.Module:
+        """Returns a copy of the trained part, on the device that computes."""
+        return copy.deepcopy(self.trained).to(compute_device())
+
     def trainee(self, site: int) -> Trainee:
         """Returns the records of `site` with a model of its own."""
         part = self.parts[site]
         images, labels = self.preprocessing.tensors(part)
         if self.steps:
             return Trainee(
-                model=copy.deepcopy(self.trained),
+                model=self.own_model(),
                 task=self.task,
                 inputs=apply_front_end(self.front_end, images),
                 labels=labels,
@@ -122,7 +130,7 @@ class Ready:
             )
         views = [apply_front_end(self.front_end, view(images, k)) for k in range(self.views)]
         return Trainee(
-            model=copy.deepcopy(self.trained),
+            model=self.own_model(),
             task=self.task,
             inputs=torch.cat(views),
             labels=torch.cat([view_of_maps(images, labels, k) for k in range(self.views)]),
@@ -145,7 +153,7 @@ class _Fresh:
         return torch.cat([inputs for inputs, _ in made]), torch.cat([labels for _, labels in made])
 
     def _view(self, rows: NDArray[np.intp], key: bytes) -> tuple[Tensor, Tensor]:
-        images, labels = self.part.inputs[rows], self.part.labels[rows]
+        images, labels = self.part.inputs[rows], self.part.targets[rows]
         maps = labels.astype(np.uint8, copy=False) if self.part.has_label_maps else None
         shown, moved = augmented(images.astype(np.uint8), maps, self.ready.steps, key)
         inputs = apply_front_end(self.ready.front_end, self.ready.preprocessing.inputs(shown))
@@ -164,7 +172,18 @@ def read_dataset(settings: Data, folder: Path | None) -> Dataset:
         DataError: It is missing, damaged, or breaks a rule (see `consilium.data`).
     """
     splits = read_named(settings, folder)
-    return Dataset(splits=splits, duplicates=find_duplicates(splits).summary())
+    return Dataset(
+        splits=splits,
+        duplicates=find_duplicates(splits).summary(),
+        answers=_answers(settings, folder, splits),
+    )
+
+
+def _answers(settings: Data, folder: Path | None, splits: Splits) -> Answers | None:
+    if settings.reader is None:
+        return None
+    path = Path(settings.reader) if folder is None else folder / settings.reader
+    return read_answers(path, splits.test, splits.classes)
 
 
 def read_named(settings: Data, folder: Path | None) -> Splits:
@@ -281,7 +300,7 @@ def _steps(project: Project, records: Records) -> tuple[Step, ...]:
     if steps and len(records.shape) != 3:
         raise DataError(
             f"training.augmentation is set for records of shape {records.shape}; expected images "
-            "(channels, height, width): remove it for tables"
+            "(channels, height, width): remove it for tables and volumes"
         )
     return steps
 
@@ -290,8 +309,7 @@ def _weights(settings: Model, folder: Path | None) -> dict[str, Tensor] | None:
     """Returns the weights that a project begins with, if it names any."""
     if settings.weights is None or settings.weights_sha256 is None:
         return None
-    path = Path(settings.weights) if folder is None else folder / settings.weights
-    return read_weights(path, settings.weights_sha256)
+    return read_weights(weights_path(settings.weights, folder), settings.weights_sha256)
 
 
 def _task(project: Project, classes: int) -> Task:

@@ -7,7 +7,6 @@ disk. Not here: what was left out by name, which `adapters.importing` writes for
 """
 
 import csv
-import hashlib
 import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +26,7 @@ from consilium.data.dataset_folder import (
     Count,
     Description,
     read_inputs,
+    sha256_of,
 )
 from consilium.data.deidentification import KEPT
 from consilium.data.duplicates import DuplicateReport, find_copies
@@ -108,7 +108,7 @@ def close(ending: Ending) -> ImportSummary:
     report = find_copies({split: read_inputs(ending.part, draft, split) for split in SPLITS})
     _write_report(ending, report)
     names = sorted(path.name for path in ending.part.iterdir() if path.suffix in (".npy", ".csv"))
-    files = {name: _sha256(ending.part / name) for name in names}
+    files = {name: sha256_of(ending.part / name) for name in names}
     said = _describe(ending, counts, files=files, copies=report.summary())
     write_whole(ending.part / DICTIONARY, dictionary(said).encode())
     write_whole(ending.part / DESCRIPTION, msgspec.json.format(msgspec.json.encode(said)) + b"\n")
@@ -248,11 +248,6 @@ def _rules(policy: Policy) -> dict[str, str]:
         "confirmed by the steward": ", ".join(w for w in said if said[w]) or "nothing",
         "not checked": "pictures without a DICOM header: text and faces in them",
     }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def dictionary(said: Description) -> str:

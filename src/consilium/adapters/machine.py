@@ -17,6 +17,18 @@ def use_threads(count: int) -> None:
     torch.set_num_threads(max(1, count))
 
 
+def compute_device() -> torch.device:
+    """Returns where models of this process compute: the first GPU if there is one, else the CPU.
+
+    float32 is float32 on a GPU too: no rounding of products that a clip does not know of.
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    return torch.device("cuda", 0)
+
+
 def keep_freed_memory() -> bool:
     """Lets freed memory stay in the process; returns whether the C library can.
 

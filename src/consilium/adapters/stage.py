@@ -4,7 +4,6 @@
 Not here: where the sites are and how they are spoken to (`training`, `federated`).
 """
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -37,6 +36,7 @@ from consilium.learning.map_metrics import MapMetrics, evaluate_maps
 from consilium.learning.metrics import Metrics, evaluate
 from consilium.learning.parameters import Vector, assign, dimension
 from consilium.learning.pictures import choose_pictures
+from consilium.learning.readers import Judged, ReaderComparison, compare
 from consilium.learning.schedules import learning_rate
 from consilium.learning.training import predict
 
@@ -160,7 +160,7 @@ def finished_before(run: Run) -> RunResult | None:
 
 def make_hooks(stage: Stage, observer: Observer, meter: Meter) -> Hooks:
     """Returns the effects of a run: looks, checkpoints in its folder, observer and meter."""
-    model = copy.deepcopy(stage.ready.trained)
+    model = stage.ready.own_model()
     records = stage.dataset.splits.validation
     inputs, _ = stage.ready.features(records)
     checkpoint = stage.run.folder / NAME
@@ -208,9 +208,19 @@ def leave_behind(
     return result
 
 
-def _test(stage: Stage, weights: Vector) -> tuple[Metrics, MapMetrics | None]:
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tested:
+    """What one look at the test records found."""
+
+    metrics: Metrics
+    maps: MapMetrics | None = None
+    reader: ReaderComparison | None = None
+
+
+def _test(stage: Stage, weights: Vector) -> _Tested:
     """The one look at the test records; leaves their pictures where the project shows them."""
-    model, splits = copy.deepcopy(stage.ready.trained), stage.dataset.splits
+    model, splits = stage.ready.own_model(), stage.dataset.splits
     assign(model, weights)
     inputs, _ = stage.ready.features(splits.test)
     probabilities = predict(model, stage.ready.task, inputs)
@@ -220,20 +230,37 @@ def _test(stage: Stage, weights: Vector) -> tuple[Metrics, MapMetrics | None]:
     seed, patients, labels = _BOOTSTRAP_SEED, splits.test.patients, splits.test.labels
     if splits.test.has_label_maps:
         maps = labels.astype(np.uint8, copy=False)
-        return evaluate_maps(probabilities, maps, patients, splits.classes, bootstrap_seed=seed)
+        found = evaluate_maps(probabilities, maps, patients, splits.classes, bootstrap_seed=seed)
+        return _Tested(metrics=found[0], maps=found[1])
     numbers = labels.astype(np.int64, copy=False)
-    return evaluate(probabilities, numbers, patients, splits.classes, bootstrap_seed=seed), None
+    return _Tested(
+        metrics=evaluate(probabilities, numbers, patients, splits.classes, bootstrap_seed=seed),
+        reader=_beside_reader(stage, probabilities),
+    )
+
+
+def _beside_reader(stage: Stage, probabilities: NDArray[np.float32]) -> ReaderComparison | None:
+    answers, test = stage.dataset.answers, stage.dataset.splits.test
+    if answers is None:
+        return None
+    judged = Judged(
+        answers=answers.labels,
+        probabilities=probabilities[answers.rows].astype(np.float64),
+        labels=test.labels[answers.rows].astype(np.int64),
+        patients=test.patients[answers.rows],
+        ordered=stage.run.project.data.classes_are_ordered,
+    )
+    return compare(judged, bootstrap_seed=_BOOTSTRAP_SEED)
 
 
 def _result(
     stage: Stage,
     played: Played,
-    tested: tuple[Metrics, MapMetrics | None],
+    tested: _Tested,
     charged: tuple[tuple[SiteShare, ...], Statement],
 ) -> RunResult:
     run, setup, progress = stage.run, stage.setup, played.finished.progress
     sites, statement = charged
-    test, maps = tested
     return RunResult(
         project=run.project.name,
         arm=run.arm,
@@ -248,7 +275,7 @@ def _result(
         attempts=progress.attempts,
         seconds=played.seconds,
         curve=_curve(setup, progress),
-        test=test,
+        test=tested.metrics,
         test_looks=1,
         statement=statement,
         sites=sites,
@@ -257,7 +284,9 @@ def _result(
         terms=run.project.terms(run.arm).hex(),
         duplicates=stage.dataset.duplicates,
         versions={name: version(name) for name in _PACKAGES},
-        maps=maps,
+        maps=tested.maps,
+        reader=tested.reader,
+        ordered=run.project.data.classes_are_ordered,
     )
 
 

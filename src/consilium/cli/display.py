@@ -149,7 +149,8 @@ def show_summary(trained: Trained, *, next_command: str) -> None:
     )
     table.add_column("arm", no_wrap=True)
     maps = trained.results[0].maps is not None
-    scores = ("Dice", "IoU", "95 % CI", "HD95") if maps else ("accuracy", "AUC", "95 % CI", "MCC")
+    last = "kappa" if trained.results[0].ordered else "MCC"
+    scores = ("Dice", "IoU", "95 % CI", "HD95") if maps else ("accuracy", "AUC", "95 % CI", last)
     for column in (*scores, "epsilon", "curious"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in summary_rows(trained.results):
@@ -167,7 +168,7 @@ def _cells(row: ArmSummary, *, maps: bool) -> tuple[str, ...]:
             _spread(row.accuracy),
             _defined(row.auc),
             _span(row.auc_interval),
-            share(row.mcc.mean),
+            share((row.quadratic_kappa or row.mcc).mean),
         )
     )
     return (

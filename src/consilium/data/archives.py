@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images in a NumPy archive: {train,val,test}_{images,labels}, with patients if it has them.
+"""Images in a NumPy archive: {train,val,test}_{images,labels or maps}, and patients if any.
 
     key               shape                                        type
-    <split>_images    (n, h, w), (n, h, w, 1 or 3), (n, 1 or 3, h, w)   uint8
+    <split>_images    (n, h, w), (n, h, w, 1 or 3), (n, 1 or 3, h, w); uint8
+                      volumes: (n, 1 or 3, d, h, w)
     <split>_labels    (n,) or (n, 1), classes numbered from 0      integer
+    <split>_maps      (n, [d,] h, w), in place of labels: the class of every pixel   uint8
+    train_soft        (n, classes), probabilities to be learnt in place of the labels   float
     <split>_groups    (n,) or (n, 1); `_patients` is the same      text or integer, optional
     <split>_sites     (n,) or (n, 1)                               text or integer, optional
     classes           (number of classes,), their names            text, optional
@@ -23,7 +26,7 @@ from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from consilium.data.preparation import Parts, Raw, RawPart
-from consilium.data.records import CHANNELS, SplitName
+from consilium.data.records import CHANNELS, Labels, SplitName
 from consilium.errors import DataError
 
 Arrays: TypeAlias = Mapping[str, NDArray[np.generic]]
@@ -96,15 +99,21 @@ def _unreadable(path: Path, why: str) -> DataError:
 
 def _is_known(key: str) -> bool:
     prefix, _, column = key.partition("_")
-    known = ("images", "labels", "sites", *_PATIENT_COLUMNS)
-    return key == "classes" or (prefix in PREFIXES.values() and column in known)
+    known = ("images", "labels", "maps", "sites", *_PATIENT_COLUMNS)
+    return key in ("classes", "train_soft") or (prefix in PREFIXES.values() and column in known)
 
 
 # -- One split ------------------------------------------------------------------------
 
 
 def _part(arrays: Arrays, prefix: str) -> RawPart:
-    absent = [f"{prefix}_{key}" for key in ("images", "labels") if f"{prefix}_{key}" not in arrays]
+    target = "maps" if f"{prefix}_maps" in arrays else "labels"
+    if target == "maps" and f"{prefix}_labels" in arrays:
+        raise DataError(
+            f"found {prefix}_labels and {prefix}_maps; expected one of them; remove what is not to "
+            "be learnt"
+        )
+    absent = [f"{prefix}_{key}" for key in ("images", target) if f"{prefix}_{key}" not in arrays]
     if absent:
         raise DataError(
             f"found no array {absent[0]}; expected {{train,val,test}}_{{images,labels}}; name "
@@ -115,14 +124,21 @@ def _part(arrays: Arrays, prefix: str) -> RawPart:
         raise DataError(f"found {both[0]} and {both[1]}; expected one of them; remove the other")
     return RawPart(
         inputs=_images(arrays[f"{prefix}_images"], prefix),
-        labels=_labels(arrays[f"{prefix}_labels"], prefix),
+        labels=_targets(arrays, prefix, target),
         patients=_names(arrays[both[0]], both[0]) if both else None,
         sites=_names(arrays[key], key) if (key := f"{prefix}_sites") in arrays else None,
+        soft=_soft(arrays[key]) if (key := f"{prefix}_soft") in arrays else None,
     )
 
 
+def _soft(array: NDArray[np.generic]) -> NDArray[np.float32]:
+    if array.dtype.kind != "f":
+        raise DataError(f"found train_soft of {array.dtype}; expected numbers from 0 to 1")
+    return array.astype(np.float32)
+
+
 def _images(array: NDArray[np.generic], prefix: str) -> NDArray[np.uint8]:
-    if array.dtype != np.uint8 or array.ndim not in (3, 4):
+    if array.dtype != np.uint8 or array.ndim not in (3, 4, 5):
         raise DataError(
             f"found {prefix}_images of {array.dtype} {array.shape}; expected uint8 (n, height, "
             "width) or (n, height, width, channels); convert grey values to 0..255"
@@ -130,9 +146,20 @@ def _images(array: NDArray[np.generic], prefix: str) -> NDArray[np.uint8]:
     images = array.astype(np.uint8, copy=False)
     if images.ndim == 3:
         return images[:, None]
-    if images.shape[3] in CHANNELS:
+    if images.ndim == 4 and images.shape[3] in CHANNELS:
         return np.ascontiguousarray(np.moveaxis(images, 3, 1))
     return images
+
+
+def _targets(arrays: Arrays, prefix: str, target: str) -> Labels:
+    array = arrays[f"{prefix}_{target}"]
+    if target == "labels":
+        return _labels(array, prefix)
+    if array.dtype != np.uint8:
+        raise DataError(
+            f"found {prefix}_maps of {array.dtype}; expected uint8; number the classes from 0"
+        )
+    return array.astype(np.uint8, copy=False)
 
 
 def _labels(array: NDArray[np.generic], prefix: str) -> NDArray[np.int64]:

@@ -9,12 +9,13 @@
     <split>_inputs.npy         uint8 (n, c, h, w) or (n, c, d, h, w), or float32 (n, features)
     <split>_label_maps.npy     uint8 (n, h, w) or (n, d, h, w), where they are learnt
 
-A row is a position in the arrays of its split. Arrays are memory-mapped: opening a folder reads
-none of them. Guarantees: sizes, types and counts agree, or the folder is refused. Not here: a
-check of every byte (`Description.files` holds the SHA-256 for who wants one).
+A row is a position in the arrays of its split. Arrays are memory-mapped. Guarantees: sizes, types
+and counts agree and every file has the SHA-256 that `Description.files` states, or the folder is
+refused. Not here: who wrote the folder; whoever changes a file on purpose can change its digest.
 """
 
 import csv
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal, cast
@@ -96,14 +97,16 @@ def read_description(path: Path) -> Description:
 
 
 def read_dataset_folder(path: Path) -> Raw:
-    """Returns the records of an imported folder, memory-mapped.
+    """Returns the records of an imported folder, memory-mapped, after every byte was checked.
 
     Raises:
-        DataError: A file is missing, or does not agree with the others.
+        DataError: A file is missing, does not agree with the others, or is not as it was written.
     """
     said = read_description(path)
+    parts = {split: _part(path, said, split) for split in SPLITS}
+    _check_digests(path, said)
     return Raw(
-        parts={split: _part(path, said, split) for split in SPLITS},
+        parts=parts,
         classes=said.classes,
         origin=f"imported dataset {path.name}",
     )
@@ -148,6 +151,24 @@ def _array(file: Path, shape: Sequence[int], dtype: str) -> NDArray[np.generic]:
             f"{tuple(shape)}; import the dataset again"
         )
     return array
+
+
+def sha256_of(file: Path) -> str:
+    """Returns the SHA-256 of a file's bytes, in hexadecimal."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _check_digests(path: Path, said: Description) -> None:
+    names = [RECORDS, *map(inputs_name, SPLITS)]
+    if said.task == "segmentation":
+        names += map(maps_name, SPLITS)
+    changed = [name for name in names if said.files.get(name) != sha256_of(path / name)]
+    if changed:
+        raise DataError(
+            f"{', '.join(changed)} has another SHA-256 than {DESCRIPTION} says; expected what the "
+            "import wrote; restore a copy or import the dataset again"
+        )
 
 
 def _part(path: Path, said: Description, split: SplitName) -> RawPart:

@@ -32,14 +32,15 @@ Source: DICOM PS3.15 2024, annex E, Basic Application Level Confidentiality Prof
 import hmac
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final, Literal, TypeAlias, final
 
 from pydicom import Dataset
-from pydicom.datadict import keyword_for_tag
+from pydicom.datadict import keyword_for_tag, tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag
 
 from consilium.wire import frame
@@ -51,6 +52,7 @@ _PSEUDONYM: Final = "consilium/pseudonym/v1"
 _SHIFT: Final = "consilium/date-shift/v1"
 _MOST_DAYS: Final = 3650
 _OLDEST: Final = 89  # years
+_TAG_LISTS: Final = 64  # of different objects that are remembered
 
 
 def _words(text: str) -> frozenset[str]:
@@ -138,8 +140,13 @@ def kept_tags(
 
 def removed_tags(dataset: Dataset, kept: Mapping[str, str]) -> list[str]:
     """Returns the names, never the values, of the tags that stay behind."""
-    tags = map(int, dataset.keys())
-    return sorted({_name(tag) for tag in tags} - {*kept, "PixelData"})
+    return sorted(_names(tuple(dataset.keys())) - {*kept, "PixelData"})
+
+
+@lru_cache(_TAG_LISTS)
+def _names(tags: tuple[BaseTag, ...]) -> frozenset[str]:
+    """Returns what tags are called; objects of one scanner have the same ones."""
+    return frozenset(_name(int(tag)) for tag in tags)
 
 
 @cache
@@ -173,12 +180,24 @@ def _shifted(dataset: Dataset, keyword: str, pseudonymiser: Pseudonymiser, patie
 
 
 def _numbers(dataset: Dataset, keyword: str) -> str:
-    value = dataset.get(keyword)
+    value = _decimals(dataset, keyword)
     if value is None or value == "":
         return ""
-    several = list(value) if hasattr(value, "__iter__") and not isinstance(value, str) else [value]
+    several = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
     try:
-        numbers = [float(one) for one in several]
+        numbers = [float(f"{one}") for one in several]
     except (TypeError, ValueError):
         return ""
     return "\\".join(f"{one:.6g}" for one in numbers) if all(map(math.isfinite, numbers)) else ""
+
+
+def _decimals(dataset: Dataset, keyword: str) -> object:
+    """Returns a value; of decimal strings that pydicom has not read yet their parts, as text."""
+    tag = tag_for_keyword(keyword)
+    if tag is None or tag not in dataset:
+        return None
+    raw = dataset.get_item(tag)
+    if isinstance(raw, RawDataElement) and raw.VR == "DS" and raw.value is not None:
+        text = raw.value.decode("ascii", "replace").strip(" \0")
+        return [part.strip() for part in text.split("\\")] if text else None
+    return dataset.get(keyword)

@@ -67,6 +67,8 @@ def open_dicom(data: bytes, *, header_only: bool = False) -> Dataset:
 
 
 def _check_inflated(data: bytes) -> None:
+    if DeflatedExplicitVRLittleEndian.encode() not in data:
+        return  # quicker than reading its header twice
     file = io.BytesIO(data)
     read_preamble(file, False)
     meta = read_dataset(file, False, True, stop_when=_past_meta)
@@ -244,9 +246,15 @@ def direction(dataset: Dataset) -> NDArray[np.float64] | None:
     cosines = dataset.get("ImageOrientationPatient")
     if not cosines or len(cosines) != 6:
         return None
-    along_row, along_column = np.array(cosines, np.float64).reshape(2, 3)
-    axes = np.stack([np.cross(along_row, along_column), along_column, along_row])
-    return axes if np.isfinite(axes).all() and (np.linalg.norm(axes, axis=1) > 0.5).all() else None
+    along_row, along_column = (
+        [float(one) for one in cosines[:3]],
+        [float(one) for one in cosines[3:]],
+    )
+    (x, y, z), (a, b, c) = along_row, along_column
+    across = [y * c - z * b, z * a - x * c, x * b - y * a]
+    axes = np.array([across, along_column, along_row], np.float64)
+    lengths = np.sqrt((axes * axes).sum(axis=1))
+    return axes if np.isfinite(axes).all() and (lengths > 0.5).all() else None
 
 
 def orientation_of(axes: NDArray[np.float64] | None) -> str:

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from consilium.data.archives import missing_file
 from consilium.data.preparation import Raw, RawPart
+from consilium.data.quiet import quietly
 from consilium.data.records import SplitName
 from consilium.errors import DataError
 from consilium.wire import digest
@@ -141,8 +142,9 @@ def _array(path: Path) -> NDArray[np.float64]:
     if not path.is_file():
         raise missing_file(path)
     try:
-        image = nibabel.as_closest_canonical(nibabel.load(path))
-        return np.asarray(image.dataobj, np.float64)
+        with quietly():
+            image = nibabel.as_closest_canonical(nibabel.load(path))
+            return np.asarray(image.dataobj, np.float64)
     except (OSError, EOFError, ValueError, zlib.error, ImageFileError):
         raise DataError(
             f"{path.name}: found a file that is no whole NIfTI volume; expected the public file; "

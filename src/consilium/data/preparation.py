@@ -29,12 +29,14 @@ class RawPart:
         labels: Shape (n,), int64; or label maps, shape (n, height, width), uint8.
         patients: Shape (n,); None where the source names no patient.
         sites: Shape (n,); None where the source names no institution.
+        soft: Shape (n, classes), float32; None where the source has no soft labels.
     """
 
     inputs: Inputs = field(repr=False)
     labels: Labels = field(repr=False)
     patients: NDArray[np.str_] | None = field(default=None, repr=False)
     sites: NDArray[np.str_] | None = field(default=None, repr=False)
+    soft: NDArray[np.float32] | None = field(default=None, repr=False)
 
 
 Parts: TypeAlias = Mapping[SplitName, RawPart]
@@ -82,6 +84,7 @@ def prepare(raw: Raw, *, image_size: int | None, unit: Unit) -> Splits:
             labels=part.labels,
             patients=patients,
             sites=part.sites,
+            soft=part.soft,
         )
     return Splits(
         train=records["train"],

@@ -23,6 +23,7 @@ SplitName: TypeAlias = Literal["train", "validation", "test"]
 Inputs: TypeAlias = NDArray[np.uint8] | NDArray[np.float32]
 Labels: TypeAlias = NDArray[np.int64] | NDArray[np.uint8]
 
+_ROUNDING: Final = 1e-4  # of a sum of probabilities
 SPLITS: Final[tuple[SplitName, ...]] = get_args(SplitName)
 CHANNELS: Final = (1, 3)  # grey, colour
 MISSING: Final = ("", "?", "n/a", "na", "nan", "none", "null")  # what exports write for no value
@@ -39,12 +40,16 @@ class Records:
     """Records in a fixed order, each with its label and its patient, of two patients or more.
 
     Attributes:
-        inputs: Images, shape (n, channels, height, width), uint8, one or three channels; or a
-            table, shape (n, features), float32, finite.
+        inputs: Images, shape (n, channels, height, width), uint8, one or three channels; volumes,
+            the same with a depth after the channels; or a table, shape (n, features), float32,
+            finite.
         labels: A class for each record, shape (n,), int64, from 0; or a label map for each image,
-            shape (n, height, width), uint8: the class of every pixel.
+            shape (n, height, width), uint8: the class of every pixel; of volumes with their depth.
         patients: Shape (n,), text: the privacy unit that each record belongs to.
         sites: Shape (n,), text: the institution that holds each record; None where unknown.
+        soft: Shape (n, classes), float32: the probability of each class, as several readers may
+            give it, to be learnt in place of `labels`, which hold the most probable one; None
+            where labels are learnt.
 
     Raises:
         DataError: One of the above does not hold.
@@ -54,6 +59,7 @@ class Records:
     labels: Labels
     patients: NDArray[np.str_]
     sites: NDArray[np.str_] | None = None
+    soft: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         _check_inputs(self.inputs)
@@ -67,6 +73,9 @@ class Records:
                 f"found {len(self)} records of one patient; expected two patients or more; add "
                 "patients, or check that the patient column tells them apart"
             )
+        if self.soft is not None:
+            _check_soft(self.soft, self.labels)
+            object.__setattr__(self, "soft", _read_only(self.soft))
         object.__setattr__(self, "inputs", _read_only(self.inputs))
         object.__setattr__(self, "labels", _read_only(self.labels))
         object.__setattr__(self, "patients", _read_only(self.patients))
@@ -85,7 +94,7 @@ class Records:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of one input: (channels, height, width) or (features,)."""
+        """The shape of one input: (channels, [depth,] height, width) or (features,)."""
         return self.inputs.shape[1:]
 
     @property
@@ -97,6 +106,11 @@ class Records:
     def has_label_maps(self) -> bool:
         """Whether every pixel has a class, rather than every record."""
         return self.labels.ndim > 1
+
+    @property
+    def targets(self) -> Labels | NDArray[np.float32]:
+        """What a model is to answer: soft labels where there are any, else `labels`."""
+        return self.labels if self.soft is None else self.soft
 
     def class_counts(self, classes: int) -> NDArray[np.int64]:
         """Returns how many records carry each label, or show it anywhere; shape (classes,).
@@ -130,15 +144,16 @@ class Records:
             labels=self.labels[indices],
             patients=self.patients[indices],
             sites=None if self.sites is None else self.sites[indices],
+            soft=None if self.soft is None else self.soft[indices],
         )
 
 
 def _check_inputs(inputs: Inputs) -> None:
-    image = inputs.dtype == np.uint8 and inputs.ndim == 4
+    image = inputs.dtype == np.uint8 and inputs.ndim in (4, 5)
     if not image and not (inputs.dtype == np.float32 and inputs.ndim == 2):
         raise DataError(
             f"found inputs of {inputs.dtype} {inputs.shape}; expected uint8 images (records, "
-            "channels, height, width) or a float32 table (records, features); convert them"
+            "channels, [depth,] height, width) or a float32 table (records, features); convert them"
         )
     if inputs.size == 0:
         raise DataError(f"found no record in inputs {inputs.shape}; expected some; check the path")
@@ -177,6 +192,29 @@ def _check_maps(maps: Labels, inputs: Inputs) -> None:
         raise DataError(
             f"found label maps of {maps.dtype} {maps.shape} for inputs {inputs.shape}; expected "
             f"images, and uint8 {expected}; give one class number to each pixel"
+        )
+
+
+def _check_soft(soft: NDArray[np.float32], labels: Labels) -> None:
+    fits = soft.dtype == np.float32 and soft.ndim == 2 and len(soft) == len(labels)
+    if not fits or labels.ndim != 1:
+        raise DataError(
+            f"found soft labels of {soft.dtype} {soft.shape} for labels {labels.shape}; expected "
+            "float32 (records, classes) and a class a record; give each record one row"
+        )
+    wrong_sums = (abs(soft.sum(axis=1) - 1) > _ROUNDING).any()
+    if not np.isfinite(soft).all() or soft.min() < 0 or wrong_sums:
+        raise DataError(
+            "found soft labels that are not probabilities; expected numbers from 0 to 1 that sum "
+            "to 1 in each row; divide each row by its sum"
+        )
+    if (
+        labels.max() >= soft.shape[1]
+        or (soft[np.arange(len(soft)), labels] < soft.max(axis=1)).any()
+    ):
+        raise DataError(
+            "found labels that are not the most probable class of their soft label; expected them "
+            "to agree; number both alike"
         )
 
 
@@ -253,6 +291,12 @@ class Splits:
             self._check_pair(first, second)
         for name in SPLITS:
             _check_range(self.part(name).labels, len(self.classes))
+            soft = self.part(name).soft
+            if soft is not None and soft.shape[1] != len(self.classes):
+                raise DataError(
+                    f"found soft labels of {soft.shape[1]} classes; expected {len(self.classes)}; "
+                    "name every class, and give each a column"
+                )
 
     def part(self, name: SplitName) -> Records:
         """Returns the records of one split."""

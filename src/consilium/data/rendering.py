@@ -107,7 +107,11 @@ class Rendering:
         )
 
     def _pictures(self, sample: Sample) -> Iterator[Rendered]:
-        axis = _AXES[self.plane] if sample.pixels.shape[1] > 1 else 1
+        if sample.pixels.shape[1] == 1:
+            own = None if sample.label_map is None else nearest(sample.label_map[0], self.size)
+            yield self._plane(sample, sample.pixels[:, 0]), own
+            return
+        axis = _AXES[self.plane]
         planes = np.moveaxis(sample.pixels, axis, 0)
         maps = None if sample.label_map is None else np.moveaxis(sample.label_map, axis - 1, 0)
         for k, plane in enumerate(planes):
@@ -135,8 +139,13 @@ class Rendering:
 def windowed(values: NDArray[np.generic], window: tuple[float, float]) -> NDArray[np.uint8]:
     """Returns grey levels: black at `window[0]` and below, white at `window[1]` and above."""
     low, high = window
-    scaled = (values.astype(np.float64) - low) * 255.0 / (high - low)
-    return np.floor(np.clip(scaled, 0.0, 255.0) + 0.5).astype(np.uint8)
+    scaled = values.astype(np.float64)
+    scaled -= low
+    scaled *= 255.0
+    scaled /= high - low
+    np.clip(scaled, 0.0, 255.0, out=scaled)
+    scaled += 0.5
+    return scaled.astype(np.uint8)  # not negative: cutting is the floor
 
 
 def in_channels(plane: NDArray[np.uint8], channels: Channels) -> NDArray[np.uint8]:

@@ -49,7 +49,8 @@ class PatientBatch:
 
     Attributes:
         inputs: Shape (n, *shape), float32.
-        labels: Shape (n,), int64; or label maps, shape (n, height, width), uint8.
+        labels: Shape (n,), int64; label maps, shape (n, ...), uint8; or soft labels, shape
+            (n, classes), float32.
         patients: Shape (n,), int64: a number for each patient, any numbers, in any order.
 
     Raises:
@@ -70,7 +71,8 @@ class PatientBatch:
         for name in ("labels", "patients"):
             found = getattr(self, name)
             maps = name == "labels" and found.dtype == torch.uint8 and found.ndim > 1
-            if found.shape[:1] != rows or not (maps or _numbers(found)):
+            soft = name == "labels" and found.dtype == torch.float32 and found.ndim == 2
+            if found.shape[:1] != rows or not (maps or soft or _numbers(found)):
                 raise ValueError(
                     f"{name} are {tuple(found.shape)}, {found.dtype}; expected "
                     f"{tuple(rows)}, torch.int64"

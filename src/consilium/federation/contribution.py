@@ -22,7 +22,7 @@ from consilium.dp.plan import NoiseShares, Plan
 from consilium.dp.sampling import poisson_sample
 from consilium.errors import DataError
 from consilium.keystream import KEY_BYTES, Keystream
-from consilium.learning.parameters import Vector, assign, flatten
+from consilium.learning.parameters import Vector, assign, device_of, flatten
 from consilium.learning.tasks import Task
 from consilium.learning.training import Examples, LocalSettings, train_locally
 from consilium.secagg.quantize import FixedPoint
@@ -98,9 +98,12 @@ class Trainee:
         inputs, labels = self.examples(np.concatenate(drawn), weights.tobytes())
         owners = np.repeat(np.arange(len(drawn)), [len(rows) for rows in drawn])
         patients = torch.from_numpy(np.tile(owners, self.views))
-        batch = PatientBatch(inputs=inputs, labels=labels, patients=patients)
+        device = device_of(self.model)
+        batch = PatientBatch(
+            inputs=inputs.to(device), labels=labels.to(device), patients=patients.to(device)
+        )
         total = clipped_sum(self.model, self.task.loss, batch, l2_clip_norm=l2_clip_norm)
-        vector: Vector = total.numpy()
+        vector: Vector = total.cpu().numpy()
         return vector
 
 

@@ -39,9 +39,11 @@ class Data(Section, frozen=True, kw_only=True):
     privacy_unit: Literal["patient", "record"] = "patient"
     image_size: int | None = None
     classes: tuple[str, ...] | None = None
+    classes_are_ordered: bool = False
     standardise_each_image: bool = False
     mean: float = 0.5
     std: float = 0.25
+    reader: str | None = None
     test_pictures: Literal["none", "test-records-are-public"] = "none"
 
 
@@ -397,6 +399,15 @@ def _check_task(project: Project) -> None:
             "data.test_pictures is set but data.task 'classification' has none to show; expected "
             "it only with 'segmentation': remove it or change data.task"
         )
+    for key, given in (
+        ("classes_are_ordered", project.data.classes_are_ordered),
+        ("reader", project.data.reader is not None),
+    ):
+        if project.data.task == "segmentation" and given:
+            raise ConfigError(
+                f"data.{key} is set but data.task 'segmentation' does not read it; expected it "
+                "only with 'classification': remove it or change data.task"
+            )
     if project.data.task == "classification" and project.training.loss is not None:
         raise ConfigError(
             f"training.loss is {project.training.loss!r} but data.task 'classification' does not "

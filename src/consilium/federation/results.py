@@ -6,6 +6,7 @@ import msgspec
 from consilium.federation.statement import Statement
 from consilium.learning.map_metrics import MapMetrics
 from consilium.learning.metrics import Metrics
+from consilium.learning.readers import ReaderComparison
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +81,8 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     """One trained model and everything worth knowing of it.
 
     Of label maps, `test` takes each pixel for a record (without an AUC), and `maps` holds the
-    overlap by patient; else `maps` is None.
+    overlap by patient; else `maps` is None. `ordered` classes are grades: then the quadratic
+    kappa of `test` means something. `reader` is how a human reader compares, if there is one.
     """
 
     project: str
@@ -106,3 +108,5 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     duplicates: str
     versions: dict[str, str]
     maps: MapMetrics | None = None
+    ordered: bool = False
+    reader: ReaderComparison | None = None

@@ -41,7 +41,7 @@ def view(inputs: Tensor, number: int) -> Tensor:
     if inputs.ndim != 4:
         raise ConfigError(
             f"training.views is above 1 for records of shape {tuple(inputs.shape[1:])}; expected "
-            "images (channels, height, width): remove it for tables"
+            "images (channels, height, width): remove it for tables and volumes"
         )
     return torch.cat([_moved(part, number) for part in torch.split(inputs, _AT_ONCE)])
 
@@ -49,9 +49,10 @@ def view(inputs: Tensor, number: int) -> Tensor:
 def view_of_maps(inputs: Tensor, labels: Tensor, number: int) -> Tensor:
     """Returns the labels of view `number` of `inputs`: label maps (n, h, w) move along.
 
-    A class number (n,) stays what it is. A pixel takes the class of the nearest one.
+    A class number (n,) and a soft label (n, classes) stay what they are. A pixel takes the class
+    of the nearest one.
     """
-    if number == 0 or labels.ndim == 1:
+    if number == 0 or labels.ndim < 3:
         return labels
     parts = zip(torch.split(inputs, _AT_ONCE), torch.split(labels, _AT_ONCE), strict=True)
     return torch.cat([_moved_maps(images, maps, number) for images, maps in parts])

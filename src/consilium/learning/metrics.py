@@ -23,7 +23,7 @@ from consilium.learning.calibration import (
     bins,
     calibration_error,
 )
-from consilium.learning.resampling import Floats, Interval, intervals
+from consilium.learning.resampling import Floats, Interval, intervals, quadratic_kappa
 
 SUM_TOLERANCE: Final = 1e-5  # how far a row of probabilities may sum from one
 
@@ -65,9 +65,13 @@ class Metrics:
         per_class: In the order of the labels.
         calibration: Records by confidence, of which that error is made; empty of label maps.
         abstention: What a model does that answers only where it is sure; likewise.
+        quadratic_kappa: Agreement beyond chance, a mistake weighing the square of its distance:
+            of classes in an order; of two classes Cohen's kappa. None of label maps, and where
+            truth and prediction know one class only.
         accuracy_interval: 95 % interval over patients; None of fewer than two.
         roc_auc_interval: The same for the AUC.
         mcc_interval: The same for the Matthews correlation coefficient.
+        quadratic_kappa_interval: The same for that kappa.
     """
 
     records: int
@@ -89,6 +93,8 @@ class Metrics:
     mcc_interval: Interval | None
     calibration: tuple[Bin, ...] = ()
     abstention: tuple[Abstention, ...] = ()
+    quadratic_kappa: float | None = None
+    quadratic_kappa_interval: Interval | None = None
 
     def to_json(self) -> dict[str, object]:
         """Returns the metrics as plain dicts, tuples, numbers, text and None."""
@@ -126,6 +132,7 @@ def evaluate(
     binary = len(classes) == 2
     found = intervals(exact, labels, patients, bootstrap_seed)
     calibration = bins(exact, labels)
+    counts = sk.confusion_matrix(labels, predicted, labels=np.arange(len(classes)))
     return Metrics(
         records=len(labels),
         patients=len(np.unique(patients)),
@@ -139,13 +146,15 @@ def evaluate(
         weighted_f1=sum((one.f1 or 0.0) * one.support for one in per_class) / len(labels),
         log_loss=_log_loss(labels, exact),
         calibration_error=calibration_error(calibration),
-        confusion=_confusion(labels, predicted, len(classes)),
+        confusion=tuple(tuple(int(count) for count in row) for row in counts),
         per_class=per_class,
         accuracy_interval=found.accuracy,
         roc_auc_interval=found.roc_auc,
         mcc_interval=found.mcc,
         calibration=calibration,
         abstention=abstentions(exact, labels),
+        quadratic_kappa=_defined(quadratic_kappa(counts[None].astype(np.float64))[0]),
+        quadratic_kappa_interval=found.quadratic_kappa,
     )
 
 
@@ -183,13 +192,6 @@ def _roc_auc(labels: NDArray[np.int64], probabilities: Floats) -> float | None:
 def _log_loss(labels: NDArray[np.int64], probabilities: Floats) -> float:
     exact = probabilities / probabilities.sum(axis=1, keepdims=True)  # float32 sums are not
     return float(sk.log_loss(labels, exact, labels=np.arange(exact.shape[1])))
-
-
-def _confusion(
-    labels: NDArray[np.int64], predicted: NDArray[np.intp], classes: int
-) -> tuple[tuple[int, ...], ...]:
-    counts = sk.confusion_matrix(labels, predicted, labels=np.arange(classes))
-    return tuple(tuple(int(count) for count in row) for row in counts)
 
 
 def _checked(

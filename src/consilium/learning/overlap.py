@@ -18,6 +18,7 @@ from consilium.learning.resampling import Floats
 
 FARTHEST: Final = 95  # percent of the distances that Hausdorff-95 is above
 _MARGIN: Final = 1  # pixel around what is compared, so that nothing touches the border
+_OF_VOLUMES: Final = 4  # axes of label maps: records, depth, height, width
 _LEAST: Final = 1e-12  # probability, as for records
 
 
@@ -45,7 +46,7 @@ def pixel_counts(
     """Returns a confusion of pixels for each patient, sorted; (patients, classes, classes).
 
     Args:
-        predicted: The most probable class of each pixel, shape (n, h, w).
+        predicted: The most probable class of each pixel, shape (n, [d,] h, w).
         maps: The true one.
         patients: Whose each record is, shape (n,).
         classes: How many; rows are true classes, columns predictions.
@@ -99,7 +100,8 @@ def hausdorffs(
 
     MONAI's, between surfaces: the larger of both directions' 95th percentile. A patient's
     records are taken for the parallel slices of one volume, in their order and one pixel
-    apart; for other records the number means nothing.
+    apart; for other records the number means nothing. Of volumes, each is judged alone, and a
+    patient has the largest distance.
 
     Returns:
         Shape (patients, classes - 1), patients sorted; NaN where the truth or the prediction
@@ -111,8 +113,11 @@ def hausdorffs(
         rows = patient_of == patient
         for label in range(1, classes):
             pair = (predicted[rows] == label, maps[rows] == label)
-            if pair[0].any() and pair[1].any():
-                found[patient, label - 1] = _hausdorff(*_cropped(*pair))
+            volumes = zip(*pair, strict=True) if maps.ndim == _OF_VOLUMES else [pair]
+            distances = [
+                _hausdorff(*_cropped(*each)) for each in volumes if each[0].any() and each[1].any()
+            ]
+            found[patient, label - 1] = max(distances, default=np.nan)
     return found
 
 

@@ -49,5 +49,10 @@ def assign(model: nn.Module, vector: Vector) -> None:
             parameter.copy_(part.view_as(parameter))
 
 
+def device_of(model: nn.Module) -> torch.device:
+    """Returns where the parameters of `model` are; the CPU for one without any."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
 def _trainable(model: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -47,8 +47,8 @@ def choose_pictures(
 ) -> tuple[Picture, ...]:
     """Returns slices of at most `SHOWN` patients, from the lowest Dice to the highest.
 
-    Of each patient the slice that shows most of the true foreground; patients at equal steps
-    of rank, the worst and the best among them, so that nobody picks.
+    Of each patient the slice (of volumes the plane) that shows most of the true foreground;
+    patients at equal steps of rank, the worst and the best among them, so that nobody picks.
 
     Args:
         records: With label maps.
@@ -72,8 +72,10 @@ def _picture(
     rows: NDArray[np.intp],
     score: float,
 ) -> Picture:
-    row = rows[np.argmax((records.labels[rows] > 0).sum(axis=(1, 2)))]
-    image = records.inputs[row, 0]
+    foreground = (records.labels[rows] > 0).sum(axis=(-2, -1))
+    first, *plane = np.unravel_index(np.argmax(foreground), foreground.shape)
+    row = (rows[first], *plane)  # of a volume also which plane
+    image = records.inputs[(rows[first], 0, *plane)]
     return Picture(
         height=image.shape[0],
         width=image.shape[1],

@@ -61,22 +61,22 @@ class Preprocessing:
     def tensors(self, records: Records) -> tuple[Tensor, Tensor]:
         """Returns inputs (n, ...) float32 and labels (n,) int64; copies, in record order.
 
-        Label maps (n, height, width) stay uint8.
+        Label maps (n, [depth,] height, width) stay uint8, soft labels (n, classes) float32.
         """
-        return self.inputs(records.inputs), torch.from_numpy(records.labels.copy())
+        return self.inputs(records.inputs), torch.from_numpy(records.targets.copy())
 
     def inputs(self, stored: NDArray[np.uint8] | NDArray[np.float32]) -> Tensor:
-        """Returns what the model sees, float32, of images (n, c, h, w) or a table (n, features).
+        """Returns what the model sees, float32, of images (n, c, [d,] h, w) or a table (n, f).
 
         Raises:
             DataError: Neither uint8 images nor a float32 table.
         """
         if stored.dtype == np.float32 and stored.ndim == 2:
             return torch.from_numpy(stored.astype(np.float32))
-        if stored.dtype != np.uint8 or stored.ndim != 4:
+        if stored.dtype != np.uint8 or stored.ndim not in (4, 5):
             raise DataError(
                 f"found inputs of {stored.dtype} {stored.shape}; expected uint8 images (n, "
-                "channels, height, width) or a float32 table (n, features); convert them"
+                "channels, [depth,] height, width) or a float32 table (n, features); convert them"
             )
         images = np.empty(stored.shape, dtype=np.float32)
         for target, image in zip(images, stored, strict=True):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""95 % intervals of accuracy, AUC and Matthews correlation, by resampling patients.
+"""95 % intervals of accuracy, AUC, Matthews correlation and kappa, by resampling patients.
 
 A resample draws as many patients as there are, with replacement; all records of a patient
 come along. It is kept as a weight for each record, so that one matrix holds many resamples
@@ -32,6 +32,7 @@ class Intervals:
     accuracy: Interval | None
     roc_auc: Interval | None
     mcc: Interval | None
+    quadratic_kappa: Interval | None
 
 
 def intervals(
@@ -47,23 +48,29 @@ def intervals(
     """
     names, patient_of = np.unique(patients, return_inverse=True)
     if len(names) < 2:
-        return Intervals(accuracy=None, roc_auc=None, mcc=None)
+        return Intervals(accuracy=None, roc_auc=None, mcc=None, quadratic_kappa=None)
     classes = probabilities.shape[1]
-    accuracies, aucs, mccs = [], [], []
-    for weights in _resamples(patient_of, len(names), seed):
+    accuracies, aucs, mccs, kappas = [], [], [], []
+    for weights in resamples(patient_of, len(names), seed):
         confusions = confusion(labels, probabilities.argmax(axis=1), classes, weights)
         accuracies.append(accuracy(confusions))
         mccs.append(matthews(confusions))
+        kappas.append(quadratic_kappa(confusions))
         aucs.append(macro_auc(probabilities, labels, weights))
-    return Intervals(accuracy=_interval(accuracies), roc_auc=_interval(aucs), mcc=_interval(mccs))
+    return Intervals(
+        accuracy=interval(accuracies),
+        roc_auc=interval(aucs),
+        mcc=interval(mccs),
+        quadratic_kappa=interval(kappas),
+    )
 
 
 def patient_weights(patients: int, seed: int) -> Floats:
     """Returns how often each patient was drawn in each resample, shape (patients, `RESAMPLES`)."""
-    return np.concatenate(list(_resamples(np.arange(patients), patients, seed)), axis=1)
+    return np.concatenate(list(resamples(np.arange(patients), patients, seed)), axis=1)
 
 
-def _resamples(patient_of: NDArray[np.intp], patients: int, seed: int) -> Iterator[Floats]:
+def resamples(patient_of: NDArray[np.intp], patients: int, seed: int) -> Iterator[Floats]:
     """Yields record weights, shape (n, `TOGETHER`): how often each one's patient was drawn."""
     generator = np.random.default_rng(seed)
     for _ in range(RESAMPLES // TOGETHER):
@@ -72,7 +79,8 @@ def _resamples(patient_of: NDArray[np.intp], patients: int, seed: int) -> Iterat
         yield np.stack(counts, axis=1).astype(np.float64)[patient_of]
 
 
-def _interval(parts: list[Floats]) -> Interval | None:
+def interval(parts: list[Floats]) -> Interval | None:
+    """Returns the interval of a metric's values over resamples; NaN is no value."""
     values = np.concatenate(parts)
     values = values[np.isfinite(values)]
     if values.size == 0:
@@ -110,6 +118,30 @@ def matthews(confusions: Floats) -> Floats:
     spread = (total**2 - (true**2).sum(axis=1)) * (total**2 - (predicted**2).sum(axis=1))
     correlations = _divide(covariance, np.sqrt(spread))
     return np.where(np.isnan(correlations), 0.0, correlations)
+
+
+def quadratic_kappa(confusions: Floats) -> Floats:
+    """Returns Cohen's kappa with squared distances of each of (b, classes, classes).
+
+    NaN where truth and prediction together know one class only. Source: Cohen 1968.
+    """
+    steps = np.arange(confusions.shape[1])
+    return _kappa(confusions, (steps[:, None] - steps) ** 2)
+
+
+def simple_kappa(confusions: Floats) -> Floats:
+    """Returns Cohen's kappa of each of (b, classes, classes); NaN as above. Source: Cohen 1960."""
+    return _kappa(confusions, 1 - np.eye(confusions.shape[1], dtype=np.int64))
+
+
+def _kappa(confusions: Floats, distances: NDArray[np.int64]) -> Floats:
+    true, predicted = confusions.sum(axis=2), confusions.sum(axis=1)
+    by_chance = (
+        true[:, :, None] * predicted[:, None, :] / confusions.sum(axis=(1, 2))[:, None, None]
+    )
+    found, expected = ((distances * part).sum(axis=(1, 2)) for part in (confusions, by_chance))
+    kappas: Floats = 1 - _divide(found, expected)
+    return kappas
 
 
 def macro_auc(probabilities: Floats, labels: NDArray[np.int64], weights: Floats) -> Floats:

@@ -30,7 +30,7 @@ class Task(Protocol):
         ...
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Returns the losses (n,) of outputs (n, ...) against labels (n,) or (n, h, w)."""
+        """Returns the losses (n,) of outputs (n, ...) against labels (n,) or maps (n, ...)."""
         ...
 
     def probabilities(self, outputs: Tensor) -> Tensor:
@@ -59,7 +59,13 @@ class Classification:
         _check_classes(self.classes, self.class_weights)
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Returns the cross-entropy (n,), in nats, of logits (n, classes), labels (n,) int64."""
+        """Returns the cross-entropy (n,), in nats, of logits (n, classes).
+
+        Labels are numbers (n,), int64, or soft: (n, classes), float32, each class's part weighted.
+        """
+        if labels.is_floating_point():
+            weights = outputs.new_tensor(self.class_weights or (1.0,) * self.classes)
+            return -(torch.log_softmax(outputs, dim=1) * labels * weights).sum(dim=1)
         losses = F.cross_entropy(outputs, labels, reduction="none")
         if not self.class_weights:
             return losses
@@ -119,7 +125,7 @@ class Segmentation:
             )
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Returns the loss (n,) of logits (n, classes, h, w) against label maps (n, h, w)."""
+        """Returns the loss (n,) of logits (n, classes, [d,] h, w) against maps (n, [d,] h, w)."""
         numbers = torch.arange(self.classes, device=labels.device).view(
             -1, *[1] * (labels.ndim - 1)
         )
@@ -133,7 +139,7 @@ class Segmentation:
         return dice - own.sum(dim=1)
 
     def probabilities(self, outputs: Tensor) -> Tensor:
-        """Returns the softmax (n, classes, h, w) of logits (n, classes, h, w)."""
+        """Returns the softmax (n, classes, [d,] h, w) of logits of that shape."""
         return torch.softmax(outputs, dim=1)
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from consilium.errors import ConfigError
+from consilium.learning.parameters import device_of
 from consilium.learning.tasks import Task
 
 OptimiserName: TypeAlias = Literal["sgd", "adam"]
@@ -65,12 +66,14 @@ def train_locally(
     """
     optimiser = _optimiser(model, settings)
     order = torch.Generator().manual_seed(order_seed)
+    device = device_of(model)
     model.train()
     for epoch in range(settings.epochs):
         inputs, labels = examples(epoch) if callable(examples) else examples
         for batch in _batches(len(labels), settings.batch_size, order):
             optimiser.zero_grad()
-            loss = task.loss(model(inputs[batch]), labels[batch]).mean()
+            there = (inputs[batch].to(device), labels[batch].to(device))
+            loss = task.loss(model(there[0]), there[1]).mean()
             torch.autograd.backward(loss)
             optimiser.step()
 
@@ -79,11 +82,12 @@ def predict(
     model: nn.Module, task: Task, inputs: Tensor, batch_size: int = 256
 ) -> NDArray[np.float32]:
     """Returns the probabilities, shape (n, classes), of inputs (n, ...); `model` is unchanged."""
-    was_training = model.training
+    was_training, device = model.training, device_of(model)
     model.eval()
     with torch.inference_mode():
         parts = [
-            task.probabilities(model(batch)).cpu() for batch in torch.split(inputs, batch_size)
+            task.probabilities(model(batch.to(device))).cpu()
+            for batch in torch.split(inputs, batch_size)
         ]
     model.train(was_training)
     probabilities: NDArray[np.float32] = torch.cat(parts).numpy()

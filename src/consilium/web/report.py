@@ -19,6 +19,7 @@ from consilium.federation.arms import ARMS
 from consilium.federation.results import RunResult
 from consilium.federation.statement import Statement
 from consilium.learning.pictures import Picture
+from consilium.learning.readers import Value
 from consilium.web import formats, wording
 from consilium.web.canvas import for_page
 from consilium.web.curves import (
@@ -31,6 +32,7 @@ from consilium.web.curves import (
 from consilium.web.environment import make_environment
 from consilium.web.pictures import draw_pictures
 from consilium.web.reliability import draw_reliability
+from consilium.web.roc import draw_roc
 from consilium.web.summary import (
     ArmSummary,
     by_arm,
@@ -77,6 +79,15 @@ class _Cost:
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """One measure of the reader, or of the model beside it."""
+
+    name: str
+    found: Value
+
+
+@final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Page:
     """Everything that the template shows."""
@@ -103,6 +114,8 @@ class _Page:
     facts: tuple[_Fact, ...]
     reliability: Markup | None
     pictures: Markup | None = None
+    roc: Markup | None = None
+    beside_reader: tuple[_Beside, ...] = ()
 
 
 def render_report(
@@ -151,6 +164,8 @@ def _page(results: Sequence[RunResult], title: str, next_command: str) -> _Page:
         together=wording.price_together(results),
         facts=_facts(results, main),
         reliability=_reliability(main),
+        roc=_roc(main),
+        beside_reader=_beside_reader(main),
     )
 
 
@@ -216,6 +231,35 @@ def _reliability(main: RunResult) -> Markup | None:
     svg = draw_reliability(main.test.calibration, arm=main.arm)
     alternative = "Share of right answers of the test records by stated confidence"
     return Markup(for_page(svg, name="reliability", alternative=alternative))  # noqa: S704
+
+
+def _roc(main: RunResult) -> Markup | None:
+    svg = None if main.reader is None else draw_roc(main.reader, arm=main.arm)
+    if svg is None:
+        return None
+    alternative = "ROC curve of the model on the test records, and the reader as a point"
+    return Markup(for_page(svg, name="roc", alternative=alternative))  # noqa: S704
+
+
+def _beside_reader(main: RunResult) -> tuple[_Beside, ...]:
+    """Returns what is known of a reader and the model on the same records."""
+    seen = main.reader
+    if seen is None:
+        return ()
+    ill = main.classes[-1]
+    lines = (
+        ("Accuracy of the reader", seen.accuracy),
+        ("Accuracy of the model", seen.model_accuracy),
+        ("The model's less the reader's", seen.accuracy_gain),
+        ("MCC of the reader", seen.mcc),
+        ("Kappa of reader and truth", seen.kappa),
+        ("Kappa of reader and model", seen.kappa_with_model),
+        (f"Sensitivity of the reader for {ill}", seen.sensitivity),
+        ("Specificity of the reader", seen.specificity),
+        ("Sensitivity of the model at that specificity", seen.model_sensitivity),
+        ("The model's sensitivity less the reader's", seen.sensitivity_gain),
+    )
+    return tuple(_Beside(name, found) for name, found in lines if found is not None)
 
 
 def _drawn(pictures: Sequence[Picture]) -> Markup | None:

@@ -59,6 +59,8 @@ class ArmSummary:
         accuracy_interval: 95 % over patients, first seed.
         auc_interval: The same of the AUC.
         mcc_interval: The same of the Matthews correlation.
+        quadratic_kappa: Of ordered classes; None of others, or where it is undefined.
+        quadratic_kappa_interval: 95 % over patients, first seed.
         dice: Of label maps: mean foreground Dice of a patient; None where it is undefined.
         iou: The same, intersection over union.
         hausdorff95: The same, 95 % Hausdorff distance in pixels.
@@ -89,6 +91,8 @@ class ArmSummary:
     accuracy_interval: Interval | None
     auc_interval: Interval | None
     mcc_interval: Interval | None
+    quadratic_kappa: Spread | None
+    quadratic_kappa_interval: Interval | None
     dice: Spread | None
     iou: Spread | None
     hausdorff95: Spread | None
@@ -145,6 +149,7 @@ def spread(values: Iterable[float]) -> Spread:
 def _row(runs: tuple[RunResult, ...]) -> ArmSummary:
     first, measure = runs[0], headline(runs)
     dice, iou, hausdorff95 = (_overlap(runs, name) for name in ("dice", "iou", "hausdorff95"))
+    kappa = _defined(runs, lambda test: test.quadratic_kappa) if first.ordered else None
     private = all(run.statement.private for run in runs)
     return ArmSummary(
         arm=first.arm,
@@ -164,6 +169,8 @@ def _row(runs: tuple[RunResult, ...]) -> ArmSummary:
         accuracy_interval=first.test.accuracy_interval,
         auc_interval=first.test.roc_auc_interval,
         mcc_interval=first.test.mcc_interval,
+        quadratic_kappa=kappa,
+        quadratic_kappa_interval=first.test.quadratic_kappa_interval if kappa else None,
         dice=dice[0],
         iou=iou[0],
         hausdorff95=hausdorff95[0],

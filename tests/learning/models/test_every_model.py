@@ -36,11 +36,14 @@ SHAPES: dict[str, Shape] = {
     "vgg16-gn": (3, 32, 32),
     "wavelet": (1, 28, 28),
     "wavelet-second-order": (1, 8, 8),
+    "wavelet-pyramid": (1, 28, 28),
     "logistic": (13,),
     "jets": (1, 16, 16),
     "monet": (1, 16, 16),
     "unet": (1, 16, 16),
     "unet-small": (3, 16, 24),
+    "unet3d": (1, 8, 8, 16),
+    "unet3d-small": (1, 8, 8, 8),
 }
 CLIP = 0.05
 

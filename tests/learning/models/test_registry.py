@@ -36,6 +36,7 @@ PARAMETERS: list[tuple[str, Shape, int, int]] = [
     ("wavelet", (1, 224, 224), 2, 1_668),
     ("wavelet-second-order", (1, 28, 28), 10, 12_260),
     ("wavelet-second-order", (1, 8, 8), 10, 1_010),
+    ("wavelet-pyramid", (3, 28, 28), 5, 9_560),
     ("logistic", (1, 28, 28), 10, 7_850),
     ("logistic", (13,), 2, 28),
 ]
@@ -48,6 +49,7 @@ SMALLEST: list[tuple[str, Shape]] = [
     ("wavelet", (1, 28, 28)),
     ("wavelet", (3, 9, 11)),
     ("wavelet-second-order", (1, 8, 8)),
+    ("wavelet-pyramid", (1, 16, 16)),
     ("logistic", (1, 5, 7)),
     ("logistic", (13,)),
 ]
@@ -111,7 +113,7 @@ def test_every_name_has_its_count_tested() -> None:
 
 
 def test_models_of_label_maps_have_their_own_tests() -> None:
-    assert set(MAP_NAMES) == {"jets", "monet", "unet", "unet-small"}
+    assert set(MAP_NAMES) == {"jets", "monet", "unet", "unet-small", "unet3d", "unet3d-small"}
 
 
 def test_images_need_not_be_square() -> None:

@@ -66,7 +66,8 @@ def test_sides_that_do_not_fold_are_refused(shape: tuple[int, ...]) -> None:
 
 def test_label_maps_need_a_model_for_them() -> None:
     with pytest.raises(
-        ConfigError, match="asked for label maps; expected one of jets, monet, unet, unet-small"
+        ConfigError,
+        match="asked for label maps; expected one of jets, monet, unet, unet-small, unet3d",
     ):
         build("nf-resnet", shape=(1, 32, 32), classes=3, seed=0, label_maps=True)
 

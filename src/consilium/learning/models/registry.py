@@ -26,10 +26,14 @@ from consilium.learning.models.resnet import resnet
 from consilium.learning.models.small_cnn import SmallCnn
 from consilium.learning.models.squeezenet import SqueezeNet
 from consilium.learning.models.unet import SIDES, unet
+from consilium.learning.models.unet3d import unet3d
 from consilium.learning.models.vgg import VGG11, VGG16, vgg
 from consilium.learning.models.wavelet import wavelet
+from consilium.learning.models.wavelet_pyramid import SMALLEST, wavelet_pyramid
 
-Shape: TypeAlias = tuple[int, ...]  # of one record: (channels, height, width) or (features,)
+Shape: TypeAlias = tuple[
+    int, ...
+]  # of one record: (channels, [depth,] height, width) or (features,)
 
 
 @final
@@ -38,7 +42,8 @@ class _Model:
     make: Callable[[Shape, int], nn.Module]
     least_side: int | None  # pixels; None takes images of any size and tables
     maps: bool = False  # a logit for every pixel, rather than one a record
-    sides: int = 1  # height and width are multiples of this
+    sides: int = 1  # height and width (and depth) are multiples of this
+    volumes: bool = False  # records are volumes, rather than pictures
 
 
 _MODELS: Final[Mapping[str, _Model]] = {
@@ -57,11 +62,18 @@ _MODELS: Final[Mapping[str, _Model]] = {
     "wavelet-second-order": _Model(
         make=partial(wavelet, angles=4, second_order=True), least_side=8
     ),
+    "wavelet-pyramid": _Model(make=wavelet_pyramid, least_side=SMALLEST),
     "logistic": _Model(make=Logistic, least_side=None),
     "jets": _Model(make=jets, least_side=SIDES, maps=True, sides=2),
     "monet": _Model(make=MoNet, least_side=MONET_LEAST_SIDE, maps=True, sides=MONET_SIDES),
     "unet": _Model(make=partial(unet, width=16), least_side=SIDES, maps=True, sides=SIDES),
     "unet-small": _Model(make=partial(unet, width=4), least_side=SIDES, maps=True, sides=SIDES),
+    "unet3d": _Model(
+        make=partial(unet3d, width=16), least_side=SIDES, maps=True, sides=SIDES, volumes=True
+    ),
+    "unet3d-small": _Model(
+        make=partial(unet3d, width=4), least_side=SIDES, maps=True, sides=SIDES, volumes=True
+    ),
 }
 NAMES: Final = tuple(_MODELS)
 RECORD_NAMES: Final = tuple(name for name, model in _MODELS.items() if not model.maps)
@@ -77,7 +89,8 @@ def build(
 
     Args:
         name: One of `NAMES`.
-        shape: Of one record: (channels, height, width) with 1 or 3 channels, or (features,).
+        shape: Of one record: (channels, height, width) with 1 or 3 channels, the same with a
+            depth after the channels, or (features,).
         classes: How many, at least 2.
         seed: Of the initial weights, public.
         label_maps: The labels are maps, so that every pixel has its logits.
@@ -93,7 +106,7 @@ def build(
     """
     model = _find(name)
     _check_maps(name, model, label_maps=label_maps)
-    _check_shape(name, shape, model.least_side)
+    _check_shape(name, shape, model)
     _check_sides(name, shape, model.sides)
     if classes < 2:
         raise ConfigError(f"{classes=}, expected 2 or more; count every class of the labels")
@@ -123,23 +136,29 @@ def _check_maps(name: str, model: _Model, *, label_maps: bool) -> None:
 def _check_sides(name: str, shape: Shape, sides: int) -> None:
     if any(side % sides for side in shape[1:]):
         raise ConfigError(
-            f"model {name!r} was asked for records of shape {shape}, expected height and width "
+            f"model {name!r} was asked for records of shape {shape}, expected sides "
             f"that are multiples of {sides}; pad the images and their label maps"
         )
 
 
-def _check_shape(name: str, shape: Shape, least_side: int | None) -> None:
+def _check_shape(name: str, shape: Shape, model: _Model) -> None:
     found = f"model {name!r} was asked for records of shape {shape}, expected "
-    if least_side is None:
-        if len(shape) not in (1, 3) or min(shape) < 1:
+    if model.least_side is None:
+        if len(shape) not in (1, 3, 4) or min(shape) < 1:
             raise ConfigError(f"{found}(features,) or (channels, height, width); reshape them")
         return
-    if len(shape) != 3:
+    if model.volumes and len(shape) != 4:
+        raise ConfigError(f"{found}volumes (channels, depth, height, width); import with --depth")
+    if not model.volumes and len(shape) == 4:
+        raise ConfigError(f"{found}images, not volumes; import without --depth, or use 'unet3d'")
+    if not model.volumes and len(shape) != 3:
         raise ConfigError(f"{found}images (channels, height, width); use 'logistic' for tables")
     if shape[0] not in (1, 3):
         raise ConfigError(f"{found}1 or 3 channels; convert the images to grey or RGB")
-    if min(shape[1:]) < least_side:
-        raise ConfigError(f"{found}{least_side} pixels or more; raise image_size or use another")
+    if min(shape[1:]) < model.least_side:
+        raise ConfigError(
+            f"{found}{model.least_side} pixels or more; raise image_size or use another"
+        )
 
 
 # -- Summary --------------------------------------------------------------------------

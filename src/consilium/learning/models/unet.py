@@ -26,7 +26,7 @@ FOLD: Final = 2  # pixels, on a side
 DEPTH: Final = 2  # halvings
 SIDES: Final = FOLD * 2**DEPTH  # height and width are multiples of this
 POSITIONS: Final = 2  # maps: from above and from the left, -1 to 1
-_LAST_STD: Final = 0.1  # of the last layer's initial weights
+LAST_STD: Final = 0.1  # of the last layer's initial weights
 
 
 def unet(shape: tuple[int, ...], classes: int, *, width: int) -> nn.Sequential:
@@ -77,7 +77,7 @@ class UNet(nn.Module):
             for level in reversed(range(DEPTH))
         )
         self.last = nn.Conv2d(width, classes * FOLD**2, 1)
-        nn.init.normal_(self.last.weight, std=_LAST_STD)
+        nn.init.normal_(self.last.weight, std=LAST_STD)
         _zero_bias(self.last)
 
     def forward(self, maps: Tensor) -> Tensor:

@@ -59,23 +59,29 @@ class WaveletFeatures(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Returns features (n, dimension) of images (n, channels, h, w)."""
         fine = F.avg_pool2d(images, self.shrink)
-        coarse = self._halved(fine)
-        fine_moduli = self._halved(self._moduli(fine))
-        maps = [self._halved(fine_moduli), self._halved(self._moduli(coarse))]
+        coarse = halved(fine, self.blur)
+        fine_moduli = halved(moduli(fine, self.wavelets), self.blur)
+        maps = [
+            halved(fine_moduli, self.blur),
+            halved(moduli(coarse, self.wavelets), self.blur),
+        ]
         if self.second_order:
-            maps.append(self._halved(self._moduli(fine_moduli)))
-        features = _standardised(torch.cat([*maps, self._halved(coarse)], dim=1)).flatten(1)
+            maps.append(halved(moduli(fine_moduli, self.wavelets), self.blur))
+        features = _standardised(torch.cat([*maps, halved(coarse, self.blur)], dim=1)).flatten(1)
         return features * (NORM / math.sqrt(features.shape[1]))
 
-    def _moduli(self, maps: Tensor) -> Tensor:
-        """Returns |map * wavelet| for each map and angle, the same height and width."""
-        count, channels, height, width = maps.shape
-        parts = _each_map(maps, self.wavelets, stride=1)
-        real, imaginary = parts.reshape(count, channels, 2, -1, height, width).unbind(dim=2)
-        return torch.sqrt(real**2 + imaginary**2 + FLATTEST**2).flatten(1, 2)
 
-    def _halved(self, maps: Tensor) -> Tensor:
-        return _each_map(maps, self.blur, stride=2)
+def moduli(maps: Tensor, wavelets: Tensor) -> Tensor:
+    """Returns |map * wavelet| for each map and angle, the same height and width."""
+    count, _, height, width = maps.shape
+    parts = _each_map(maps, wavelets, stride=1)
+    real, imaginary = parts.reshape(count, maps.shape[1], 2, -1, height, width).unbind(dim=2)
+    return torch.sqrt(real**2 + imaginary**2 + FLATTEST**2).flatten(1, 2)
+
+
+def halved(maps: Tensor, blur: Tensor) -> Tensor:
+    """Returns each map blurred, every second row and column of it."""
+    return _each_map(maps, blur, stride=2)
 
 
 def _each_map(maps: Tensor, kernels: Tensor, stride: int) -> Tensor:
