@@ -260,6 +260,8 @@ def serve(
         log_format=log_format,
     )
     serving.run_serve(request)
+
+
 def export(
     source: Annotated[
         Path,
