@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A run of real sites that is paid from their offices' ledgers."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -175,8 +175,6 @@ def test_who_opts_out_within_a_run_is_in_no_later_round(ledger: Ledger) -> None:
 class Offices(World):
     """Three sites, each with the database of its office."""
 
-    permits: dict[str, Revocable] = field(default_factory=dict[str, Revocable])
-
     def prepare(self, cap: Cap = CAP) -> None:
         for name in NAMES:
             database = open_database(self.url(name))
@@ -189,8 +187,7 @@ class Offices(World):
     def site(self, name: str, source: Source = operating_system, messages: int = 10**6) -> Site:
         self.settings = msgspec.structs.replace(DEMONSTRATION, database=self.url(name))
         self.kit(name)
-        permit = self.permits.get(name)
-        session = SiteSession(self.folder / name, self.call(), source, permit)
+        session = SiteSession(self.folder / name, self.call(), source)
         self.sessions.append(session)
         return Site(name, session, messages)
 
