@@ -196,6 +196,39 @@ def end_dataset(folder: Path, name: str, reason: str, *, for_good: bool, as_json
     _tell(card, f"{card.name} is {card.state}.", as_json=as_json)
 
 
+def lower_cap(folder: Path, name: str, epsilon: float, *, as_json: bool) -> None:
+    """Lowers a dataset's cap."""
+    with _acting(folder) as (office, actor):
+        card = office.datasets.named(actor, office.desk.name, name)
+        office.datasets.lower_cap(actor, card.id, epsilon)
+    _tell(card, f"The cap of {card.name} is {epsilon:g}.", as_json=as_json)
+
+
+def propose(folder: Path, name: str, epsilon: float | None, reason: str, *, as_json: bool) -> None:
+    """Proposes a higher cap, or with None to unfreeze."""
+    with _acting(folder) as (office, actor):
+        card = office.datasets.named(actor, office.desk.name, name)
+        asked = office.datasets.propose(actor, card.id, epsilon, reason)
+    words = f"Proposal {asked.id} waits for a second person: consilium dataset confirm {asked.id}"
+    _tell(asked, words, as_json=as_json)
+
+
+def confirm(folder: Path, proposal: str, *, as_json: bool) -> None:
+    """Makes somebody else's proposal true."""
+    with _acting(folder) as (office, actor):
+        done = office.datasets.confirm(actor, proposal)
+    what = "unfrozen" if done.epsilon is None else f"at {done.epsilon:g}"
+    _tell(done, f"The dataset is {what}, for two people.", as_json=as_json)
+
+
+def opt_out(folder: Path, pseudonym: str, *, as_json: bool) -> None:
+    """Leaves a patient out from now on."""
+    with _acting(folder) as (office, actor):
+        office.datasets.opt_out(actor, pseudonym)
+    words = "From the next round on this patient takes no part."
+    _tell({"opted_out": 1}, words, as_json=as_json)
+
+
 # -- Projects -------------------------------------------------------------------------
 
 

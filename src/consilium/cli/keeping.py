@@ -16,8 +16,9 @@ from consilium.adapters.store import ledger_check, ledger_views
 from consilium.adapters.store.database import open_database
 from consilium.adapters.store.ledger_store import LedgerStore
 from consilium.adapters.store.ledger_views import Standing
+from consilium.adapters.store.office_shelves import OFFICE, THE_OFFICE
 from consilium.adapters.whole_files import write_whole
-from consilium.errors import ConfigError
+from consilium.errors import AccessDenied, ConfigError
 from consilium.governance.composition import Cap
 from consilium.web import formats
 
@@ -90,6 +91,7 @@ def cap(
         raise ConfigError("a cap of nothing, or of both; expected a DATASET, or --patients")
     wanted = Cap(epsilon=numbers[0], delta=numbers[1])
     with _writing(url) as (store, connection):
+        _check_nobody_signs_in(connection)
         if dataset is None:
             store.cap_patients(connection, wanted, by)
         else:
@@ -100,6 +102,7 @@ def cap(
 def change(url: str, action: str, what: str, by: Sequence[str], *, as_json: bool) -> None:
     """Freezes, thaws, opts out or opts in."""
     with _writing(url) as (store, connection):
+        _check_nobody_signs_in(connection)
         actions = {
             "freeze": store.freeze,
             "thaw": store.thaw,
@@ -115,6 +118,19 @@ def give_back(url: str, reservation: int, reason: str, *, as_json: bool) -> None
     with _writing(url) as (store, connection):
         store.void(connection, reservation, reason)
     _done(as_json, returned=reservation)
+
+
+def _check_nobody_signs_in(connection: Connection) -> None:
+    """Refuses names that nobody proved where an office knows who acts.
+
+    Raises:
+        AccessDenied: The database is an office's.
+    """
+    if OFFICE.peek(connection, THE_OFFICE) is not None:
+        raise AccessDenied(
+            "this database is an office's, which knows its people; expected one of them: consilium "
+            "dataset freeze, lower-cap, propose, confirm, opt-out, or its pages"
+        )
 
 
 @contextmanager

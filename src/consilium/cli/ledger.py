@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The commands of the privacy ledger: options and help. What they do is imported when they run.
 
-They are for who holds the office's database; the names given by `--by` are written down and not
-proved. The office's pages and API prove who acts.
+Those that change something are for a ledger without an office: the names given by `--by` are
+written down and not proved. Where there is an office they are refused, and its own commands
+(`consilium dataset`), pages and API know who acts.
 """
 
 from importlib import import_module

@@ -165,3 +165,60 @@ def withdraw(
     Example: consilium dataset withdraw hearts --reason "consent ended"
     """
     governing().end_dataset(office, name, reason, for_good=True, as_json=json)
+
+
+@dataset.command("lower-cap")
+def lower_cap(
+    name: Annotated[str, typer.Argument(help="Of a dataset here.")],
+    epsilon: Annotated[float, typer.Option(help="The most that may ever be learnt.")],
+    office: OfficeFolder = Path(),
+    json: Json = False,
+) -> None:
+    """Lowers a dataset's cap; one person may.
+
+    Example: consilium dataset lower-cap hearts --epsilon 2
+    """
+    governing().lower_cap(office, name, epsilon, as_json=json)
+
+
+@dataset.command()
+def propose(
+    name: Annotated[str, typer.Argument(help="Of a dataset here.")],
+    reason: Reason,
+    epsilon: Annotated[
+        float | None, typer.Option(help="A higher cap; without it: to unfreeze.")
+    ] = None,
+    office: OfficeFolder = Path(),
+    json: Json = False,
+) -> None:
+    """Proposes a higher cap, or to unfreeze; a second person confirms it.
+
+    Example: consilium dataset propose hearts --epsilon 8 --reason "the ethics board agreed"
+    """
+    governing().propose(office, name, epsilon, reason, as_json=json)
+
+
+@dataset.command()
+def confirm(
+    proposal: Annotated[str, typer.Argument(help="Its id, as `propose` printed it.")],
+    office: OfficeFolder = Path(),
+    json: Json = False,
+) -> None:
+    """Makes a proposal of somebody else true.
+
+    Example: consilium dataset confirm 01JD...
+    """
+    governing().confirm(office, proposal, as_json=json)
+
+
+@dataset.command("opt-out")
+def opt_out(
+    pseudonym: Annotated[str, typer.Argument(help="As in the dataset's records.csv.")],
+    office: OfficeFolder = Path(),
+    json: Json = False,
+) -> None:
+    """Leaves a patient out of every round and query from now on.
+
+    Example: consilium dataset opt-out 4f1d...
+    """
+    governing().opt_out(office, pseudonym, as_json=json)
