@@ -115,3 +115,21 @@ def test_each_link_lets_one_person_in_once(demonstration: Demonstration) -> None
     assert first.status_code == 303
     assert inbox.status_code == 200
     assert again.status_code == 403
+
+
+@pytest.mark.parametrize("demonstration", [40], indirect=True)
+def test_what_a_stopped_run_held_goes_back_to_the_caps(demonstration: Demonstration) -> None:
+    coordinator, project = demonstration.coordinator, demonstration.project
+    first = demonstration.hospitals[0]
+    board = demonstration.board
+    play(demonstration, lambda: (seen := board.of(project)) is not None and seen.round >= 2)
+
+    first.office.projects.revoke(first.worker, project, "enough")
+    with first.office.desk.database.reading() as connection:
+        held = ledger_views.open_reservations(connection)
+        standing = ledger_views.standing(connection, "chest")
+
+    assert list(held) == []
+    assert standing.reserved <= standing.epsilon
+    coordinator.office.projects.stop(coordinator.worker, project, "enough for everybody")
+    play(demonstration, lambda: demonstration.host.wait(0.1))

@@ -14,7 +14,6 @@ refusal undoes everything and is logged by itself.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Final, final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -23,6 +22,7 @@ from sqlalchemy import Connection
 from consilium.adapters.office.moments import Clock, Names, new_name, system_clock
 from consilium.adapters.store.audit_store import append_entry
 from consilium.adapters.store.database import Database
+from consilium.adapters.store.ledger_store import LedgerStore
 from consilium.adapters.store.office_shelves import (
     ASSOCIATIONS,
     GROUPS,
@@ -52,8 +52,9 @@ class _Refused(AccessDenied):
 class Turn:
     """One act of one actor, in one transaction."""
 
-    def __init__(self, connection: Connection, actor: Actor, now: datetime) -> None:
-        self.connection, self.actor, self.now = connection, actor, now
+    def __init__(self, desk: "Desk", connection: Connection, actor: Actor) -> None:
+        self.connection, self.actor, self.now = connection, actor, desk.clock()
+        self.ledger = LedgerStore(desk.database, desk.clock)
         self._open: tuple[Action, Resource] | None = None
 
     def allow(self, action: Action, resource: Resource) -> None:
@@ -135,7 +136,7 @@ class Desk:
         """
         try:
             with self.database.transaction() as connection:
-                turn = Turn(connection, standing(connection, actor, self.name), self.clock())
+                turn = Turn(self, connection, standing(connection, actor, self.name))
                 yield turn
                 assert turn.settled()  # noqa: S101 - a programming mistake
         except _Refused as refused:
@@ -151,7 +152,7 @@ class Desk:
         """
         try:
             with self.database.reading() as connection:
-                yield Turn(connection, standing(connection, actor, self.name), self.clock())
+                yield Turn(self, connection, standing(connection, actor, self.name))
         except _Refused as refused:
             self._log(refused.fact)
             raise AccessDenied(str(refused)) from None

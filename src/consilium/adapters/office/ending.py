@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ends with something else: grants and projects of a person, projects on a dataset.
+"""What ends with something else: grants and projects of a person, projects on a dataset, holds.
 
-Guarantees: all in the transaction of the end, so nothing is charged in between.
+Guarantees: all in the transaction of the end, so nothing is charged in between. What a project
+held and did not spend goes back to the caps; what it spent stays spent.
 """
 
 from dataclasses import replace
 
+from sqlalchemy import select
+
 from consilium.adapters.office.desk import Turn
+from consilium.adapters.store.ledger_tables import RESERVATION
 from consilium.adapters.store.office_shelves import (
     GRANTS,
     GROUPS,
     PROJECTS,
     REVISIONS,
+    RUNS,
     DatasetRow,
     ProjectRow,
 )
@@ -67,4 +72,15 @@ def _end(turn: Turn, rows: list[ProjectRow], reason: str) -> list[str]:
             row, state=state, since=turn.now, last_words=reason, version=row.version + 1
         )
         PROJECTS.put(turn.connection, row.id, ended)
+        return_holds(turn, row.id, reason)
     return [row.name for row in living]
+
+
+def return_holds(turn: Turn, project: str, reason: str) -> int:
+    """Returns how many reservations of a project's runs were given back to the caps."""
+    runs = [row.name for row in RUNS.having(turn.connection, "project", project)]
+    query = select(RESERVATION.c.id).where(RESERVATION.c.run.in_(runs), RESERVATION.c.is_open)
+    held = turn.connection.execute(query).scalars().all()
+    for number in held:
+        turn.ledger.void(turn.connection, number, reason or "the run is over")
+    return len(held)

@@ -8,6 +8,7 @@ from typing import final
 from sqlalchemy import Connection
 
 from consilium.adapters.office.desk import Turn
+from consilium.adapters.office.ending import return_holds
 from consilium.adapters.office.settings import policy_of
 from consilium.adapters.office.terms import software
 from consilium.adapters.office.values import ProjectView, Review, Run, SiteDecision
@@ -36,7 +37,7 @@ from consilium.governance.contract import (
     site_digest,
 )
 from consilium.governance.policy import refusals
-from consilium.governance.projects import TURNS, Event, next_state
+from consilium.governance.projects import OVER, TURNS, Event, next_state
 
 
 @final
@@ -168,6 +169,8 @@ def move(turn: Turn, case: Case, event: Event, **changes: object) -> Case:
     row = replace(case.row, state=state, since=turn.now, version=case.row.version + 1)
     row = replace(row, **changes)  # type: ignore[arg-type]  # names of its own fields
     PROJECTS.put(turn.connection, row.id, row)
+    if state in OVER:
+        return_holds(turn, row.id, row.last_words)
     return replace(case, row=row)
 
 

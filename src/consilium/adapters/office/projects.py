@@ -7,6 +7,7 @@ from typing import Final, final
 
 from consilium.adapters.office import deliveries, reviewing
 from consilium.adapters.office.desk import Desk, Turn
+from consilium.adapters.office.ending import return_holds
 from consilium.adapters.office.project_rows import (
     Case,
     all_refusals,
@@ -320,6 +321,7 @@ class Projects:
             return self._done(turn, case, {"run": run, "outcome": outcome})
 
     def _end_runs(self, turn: Turn, case: Case, outcome: str) -> None:
+        return_holds(turn, case.row.id, f"the run is {outcome}")
         for row in case.runs:
             if row.ended is None:
                 RUNS.put(turn.connection, row.name, replace(row, ended=turn.now, outcome=outcome))
