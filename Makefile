@@ -5,13 +5,16 @@ CONSTRAINTS ?= constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo phone test test-slow mutants check docs bench clean
+.PHONY: help demo serve phone test test-slow mutants check docs bench clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /  /'
 
 demo: $(VENV)/.installed  ## ten hospitals train a pneumonia classifier, in a minute
 	$(BIN)/consilium demo
+
+serve: $(VENV)/.installed  ## a coordinator and three hospitals with their pages, to click through
+	$(BIN)/consilium demo --serve
 
 phone:  ## scripts of the phone page, from npm packages of locked versions
 	cd web-build/phone && npm ci --ignore-scripts --no-audit --no-fund && npm run build
