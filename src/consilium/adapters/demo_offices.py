@@ -52,7 +52,7 @@ class Staffed:
 def found_coordinator(folder: Path) -> Staffed:
     """Returns a new coordinator with an owner and a researcher."""
     return _staffed(folder, COORDINATOR, "coordinator", Invited(
-        name="Dr Rossi (researcher)", email="rossi@coordinator.example",
+        name="Dr Rossi", email="rossi@coordinator.example",
         roles=frozenset({"User"}),
     ))  # fmt: skip
 
@@ -60,7 +60,7 @@ def found_coordinator(folder: Path) -> Staffed:
 def found_hospital(folder: Path, name: str, sites: Sequence[str], cap: float) -> Staffed:
     """Returns a new hospital with an owner and a steward; its dataset is in `folder`/data."""
     staffed = _staffed(folder, name, "site", Invited(
-        name="Dr Weber (data steward)", email=f"weber@{name}.example",
+        name="Dr Weber", email=f"weber@{name}.example",
         roles=frozenset({"Data Steward"}),
     ))  # fmt: skip
     SiteFolder(folder).settle(

@@ -5,7 +5,6 @@ What may be shown was decided by the service that returned a value; which button
 follows `decide`, and pressing one asks the service again.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
@@ -22,12 +21,13 @@ from consilium.adapters.store.ledger_views import Price
 from consilium.federation.arms import ARMS
 from consilium.governance.access import Action, Actor, Resource, ResourceKind
 from consilium.governance.association import Association, AssociationState
-from consilium.governance.audit_log import Entry, Outcome
+from consilium.governance.audit_log import Entry
 from consilium.governance.contract import Contract, Guarantee, Verdict
 from consilium.governance.decisions import decide
 from consilium.governance.projects import State, Turn
 from consilium.web import formats
 from consilium.web.pages import views, words
+from consilium.web.pages.log_words import sentence
 from consilium.web.pages.parts import Fact, Link, Tag, Tone
 
 _TONES: Final[Mapping[State, Tone]] = {
@@ -362,22 +362,11 @@ def people_of(contract: Contract) -> tuple[views.Person, ...]:
 
 
 def log_line(entry: Entry) -> views.LogLine:
-    """Returns an entry as a plain sentence."""
-    tried = "tried to" if entry.outcome is Outcome.DENIED else "did"
-    kind, _, name = entry.resource.partition(":")
-    what = f"{kind} {_name_in(entry.facts) or name}".strip()
-    sentence = f"{entry.actor_name or entry.actor} {tried} {entry.action.replace('-', ' ')}"
-    refused = ": refused" if entry.outcome is Outcome.DENIED else ""
+    """Returns an entry for people."""
     return views.LogLine(
         sequence=entry.sequence,
         when=entry.time,
-        sentence=f"{sentence}, {what}{refused}.",
+        sentence=sentence(entry),
         action=entry.action,
         link=entry.link.hex(),
     )
-
-
-def _name_in(facts: str) -> str:
-    known = json.loads(facts or "{}")
-    name = known.get("name") if isinstance(known, dict) else None
-    return name if isinstance(name, str) else ""

@@ -127,6 +127,8 @@ def live_view(found: ProjectView, actor: Actor, progress: RunProgress | None) ->
 
 
 def _left(progress: RunProgress | None) -> str:
+    if progress is not None and not progress.moving:
+        return "none"
     known = progress is not None and progress.moving and progress.seconds_left is not None
     if not known or progress is None or progress.seconds_left is None:
         return "not known"

@@ -116,7 +116,7 @@ class Spender:
 
     Attributes:
         alone: Its epsilon if nothing else had been released.
-        share: Its part of the composed total, 0 to 1.
+        share: Its part of the sum of what each costs alone, 0 to 1.
     """
 
     name: str

@@ -18,8 +18,8 @@ from consilium.web import formats
 
 COMPOSE: Final = "Epsilons compose, they do not add."
 COMPOSED_SHARES: Final = (
-    "Epsilons compose, they do not add: a bar is a project's share of the composed total, "
-    "and the total is less than the sum of what each would cost alone."
+    "Epsilons compose, they do not add: a bar compares what each project would cost alone, "
+    "and what is used in all is less than the sum of these."
 )
 _SCALES: Final = (100, 10_000, 1_000_000)
 
