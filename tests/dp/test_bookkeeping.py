@@ -267,6 +267,7 @@ def test_a_layer_behind_another_gets_the_right_gradient(name: str, method: Metho
 # -- Models ---------------------------------------------------------------------------
 
 LARGE = (
+    "nf-resnet18",
     "resnet18",
     "resnet50",
     "vgg11",

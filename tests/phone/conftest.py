@@ -7,13 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from tests.phone import made
 
 from consilium.web.phone import site
-
-CHROMIUM = Path("/usr/bin/chromium")
-QUIET = ("--no-sandbox", "--disable-background-networking", "--disable-component-update")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -42,16 +39,6 @@ def assets() -> Path:
     if not (folder / "app.js").is_file():
         pytest.skip("the phone page's scripts were not made (make phone)")
     return folder
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM.is_file():
-        pytest.skip("no Chromium at /usr/bin/chromium")
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

@@ -262,6 +262,7 @@ def serve(
     serving.run_serve(request)
 
 
+@app.command()
 def export(
     source: Annotated[
         Path,

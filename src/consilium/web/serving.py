@@ -117,6 +117,7 @@ def serving(
     finally:
         server.should_exit = True
         thread.join(2 * _STOP_SECONDS)
+        bound.close()
 
 
 def _server(app: FastAPI, listening: Listening) -> uvicorn.Server:
