@@ -485,3 +485,19 @@ def test_units_are_what_the_cap_says() -> None:
     above = Step(event=encode_event(ZCDpEvent(rho * (1 + 1e-9))))
 
     assert curve_of(least)[CAP.place()] <= CAP.units(CAP.place()) < curve_of(above)[CAP.place()]
+
+
+def test_two_queries_whose_difference_would_tell_one_patient_do_not_both_fit(
+    database: Database,
+) -> None:
+    """Everybody, and everybody but one: each fits the cap, both do not (DataSHIELD's #251)."""
+    ledger = Ledger(database).begin("x", cap=Cap(epsilon=1.0, delta=1e-6))
+    ledger.enrol("x", "anna", "bert")
+    query = Step(event=encode_event(LaplaceDpEvent(2.0)))
+
+    ledger.spend("mean of all", query)
+
+    with pytest.raises(BudgetExceeded):
+        ledger.spend("mean of all but anna", query)
+    with database.reading() as connection:
+        assert standing(connection, "x").epsilon <= 1.0
