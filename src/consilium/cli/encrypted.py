@@ -68,7 +68,7 @@ def run_publish(request: PublishRequest) -> None:
         raise ConfigError(
             f"permission {request.permission!r}, expected one of {', '.join(PERMISSIONS)}"
         )
-    owned = read_owned(request.model, _shape(request.shape))
+    owned = read_owned(request.model)
     compiled = compile_owned(owned, _calibration(request.calibrate, owned), request.ring)
     if not request.json:
         _show_cost(compiled)
@@ -96,7 +96,7 @@ def run_cost(request: CostRequest) -> None:
         owned = _untrained(request.model, _shape(request.shape))
         images: torch.Tensor | None = torch.randn(64, *owned.shape).clamp(-2, 2)
     else:
-        owned = read_owned(Path(request.model), _shape(request.shape))
+        owned = read_owned(Path(request.model))
         images = _calibration(request.calibrate, owned)
     compiled = compile_owned(owned, images, request.ring)
     if request.json:

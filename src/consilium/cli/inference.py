@@ -67,10 +67,9 @@ def operator(
 
 @inference.command()
 def publish(
-    model: Annotated[Path, typer.Argument(help="Folder of a run, or its model.safetensors.")],
+    model: Annotated[Path, typer.Argument(help="Folder of `consilium train`, or its model.")],
     kit: Kit,
     calibrate: Calibrate = None,
-    shape: ShapeOption = None,
     ring: Ring = 40,
     permission: Annotated[
         str, typer.Option(help="encrypted-only, device or download: what else is allowed.")
@@ -79,13 +78,12 @@ def publish(
 ) -> None:
     """Shares a model among the operators, after saying what an answer will cost.
 
-    Example: consilium inference publish runs/x/runs/federated-dp-seed0 --kit kits/owner
+    Example: consilium inference publish runs/x --kit kits/owner
     """
     request = PublishRequest(
         model=model,
         kit=kit,
         calibrate=calibrate,
-        shape=shape,
         ring=ring,
         permission=permission,
         json=json,

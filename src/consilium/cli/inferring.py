@@ -18,7 +18,6 @@ class PublishRequest:
     model: Path
     kit: Path
     calibrate: Path | None
-    shape: str | None
     ring: int
     permission: str
     json: bool

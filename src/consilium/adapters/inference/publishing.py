@@ -8,35 +8,24 @@ on; the whole weights stay here.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, final
+from typing import final
 
 import msgspec
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from consilium.adapters.finished_models import load_finished
 from consilium.adapters.inference.kit import read_operators
 from consilium.adapters.inference.links import dial
 from consilium.adapters.inference.talk import REPLY, Card, PutModel, Refused, Revoke
 from consilium.adapters.randomness import operating_system
 from consilium.errors import ConfigError, DataError
-from consilium.federation.project import parse_project
 from consilium.inference.compiler import DEFAULT_RING, Compiled, compile_network
 from consilium.inference.messages import ModelShare
 from consilium.inference.network import read_network
 from consilium.inference.ranges import calibrate_ranges, prove_ranges
 from consilium.inference.weights import pack_weights, split, split_size
-from consilium.learning.models.registry import build
 from consilium.learning.preprocessing import WHITE, Preprocessing
 from consilium.wire import Message
-
-PROJECT: Final = "project.toml"
-MODEL: Final = "model.safetensors"
-
-
-class _Header(msgspec.Struct, frozen=True):
-    model: str
-    classes: tuple[str, ...]
-    shape: tuple[int, ...] = ()
 
 
 @final
@@ -51,48 +40,25 @@ class Owned:
     preprocessing: Preprocessing
 
 
-def read_owned(path: Path, shape: tuple[int, ...] = ()) -> Owned:
-    """Returns the model of a run: its folder, or its model.safetensors.
-
-    Args:
-        path: Where it is; project.toml lies beside it or two folders above.
-        shape: Of one record, where the file does not say it.
+def read_owned(path: Path) -> Owned:
+    """Returns the model of a finished run: its folder, or its model.safetensors.
 
     Raises:
-        ConfigError: No such files, or a shape that is not said.
-        DataError: They are damaged, or do not fit each other.
+        ConfigError: There is no finished run, or its records are no images.
+        DataError: A file is damaged, or belongs to another project.
     """
-    file = path / MODEL if path.is_dir() else path
-    places = (file.parent / PROJECT, file.parent.parent.parent / PROJECT)
-    project_file = next((one for one in places if one.is_file()), None)
-    if project_file is None or not file.is_file():
+    finished = load_finished(path)
+    if len(finished.shape) != 3:
         raise ConfigError(
-            f"{path} is not the folder of a run; expected {MODEL} and {PROJECT}: name a folder "
-            "runs/ARM-seedN that `consilium train --out` left"
+            f"{path.name} learnt records of shape {finished.shape}; expected images (channels, "
+            "height, width)"
         )
-    data = parse_project(project_file.read_text(encoding="utf-8")).data
-    header, tensors = _read(file)
-    shape = header.shape or shape
-    if len(shape) != 3:
-        raise ConfigError(
-            f"records of shape {shape or 'unknown'}; expected an image model and, where the file "
-            "does not say it, --shape CHANNELS,HEIGHT,WIDTH"
-        )
-    model = build(header.model, shape=shape, classes=len(header.classes), seed=0)
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError:
-        raise DataError(
-            f"{file.name} holds other tensors than {header.model} for {shape}; check --shape"
-        ) from None
     return Owned(
-        model=model.eval(),
-        name=project_file.parent.name,
-        classes=header.classes,
-        shape=(shape[0], shape[1], shape[2]),
-        preprocessing=Preprocessing(
-            mean=data.mean, std=data.std, standardise_each_image=data.standardise_each_image
-        ),
+        model=finished.model,
+        name=finished.project.name,
+        classes=finished.result.classes,
+        shape=finished.shape,
+        preprocessing=finished.preprocessing,
     )
 
 
@@ -177,16 +143,3 @@ def _pixels(owned: Owned) -> tuple[float, float]:
     if rule.standardise_each_image:
         return -WHITE, WHITE
     return -rule.mean / rule.std, (1 - rule.mean) / rule.std
-
-
-def _read(file: Path) -> tuple[_Header, dict[str, Tensor]]:
-    try:
-        with safe_open(file, framework="pt") as opened:
-            said = (opened.metadata() or {}).get("consilium", "")
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        return msgspec.json.decode(said, type=_Header), tensors
-    except (OSError, SafetensorError, msgspec.MsgspecError) as error:
-        raise DataError(
-            f"{file.name} cannot be read ({type(error).__name__}); expected a model that "
-            "consilium wrote: restore a copy, or train again"
-        ) from None
