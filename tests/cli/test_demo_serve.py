@@ -78,13 +78,16 @@ def test_an_approved_project_trains_and_every_hospital_pays(demonstration: Demon
     play(demonstration, lambda: demonstration.step() in OVER)
 
     assert demonstration.step() is State.FINISHED
-    assert charges(demonstration) == [3, 3, 3]
+    assert min(charges(demonstration)) >= 3  # a lost round is paid and played again
     last = word(demonstration)
     assert (last.state, last.round, len(last.looks)) == ("finished", 3, 3)
     assert np.all(np.diff([look.epsilon for look in last.looks]) > 0)
     assert last.epsilon <= last.granted
     runs = list((demonstration.hospitals[0].folder.parent / "runs").iterdir())
     assert [(run / MODEL).exists() for run in runs] == [True]
+    office, researcher = demonstration.coordinator.office, demonstration.coordinator.worker
+    model = office.models.resolve(researcher, "chest-x-ray")
+    assert (model.version, model.epsilon) == (1, last.epsilon)
 
 
 @pytest.mark.parametrize("demonstration", [40], indirect=True)

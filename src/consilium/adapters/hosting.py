@@ -11,6 +11,7 @@ yes, its ledger, its records) is the site's own, whatever the engine. One run at
 Not here: how bytes travel (`Engine`).
 """
 
+import hashlib
 import logging
 import threading
 import time
@@ -23,13 +24,14 @@ from consilium.adapters.federated import Conditions, conduct
 from consilium.adapters.office.office import Office
 from consilium.adapters.office.permits import ProjectPermit
 from consilium.adapters.office.terms import project_of
-from consilium.adapters.office.values import ProjectView
+from consilium.adapters.office.values import NewModel, ProjectView
 from consilium.adapters.run_board import Level, RunBoard
 from consilium.adapters.run_watch import RunWatch
 from consilium.adapters.site_session import SiteSession, make_call
-from consilium.adapters.stage import Observer, Run
+from consilium.adapters.stage import MODEL, Observer, Run, finished_before
 from consilium.adapters.store.office_shelves import PROJECTS
-from consilium.errors import AccessDenied, ConsiliumError, NotFound
+from consilium.adapters.whole_files import write_whole
+from consilium.errors import AccessDenied, ConsiliumError, DataError, NotFound
 from consilium.federation.enrolment import Call
 from consilium.governance.access import Actor, ActorKind
 from consilium.governance.projects import State
@@ -147,11 +149,13 @@ class Place:
     Attributes:
         runs: Folder of all runs.
         data: Where the coordinator's public validation records lie.
+        models: Folder of published models.
         references: Returns what other arms reached, to be shown beside.
     """
 
     runs: Path
     data: Path
+    models: Path
     references: Callable[[], tuple[Level, ...]] = tuple
 
 
@@ -239,7 +243,29 @@ class Host:
             data_folder=self._place.data,
         )
         self._engine.train(call, run, watch, watch.is_stopped)
+        self._publish(view, run)
         return "finished"
+
+    def _publish(self, view: ProjectView, run: Run) -> None:
+        """Keeps the model as a version under the project's name; it is open for nothing yet."""
+        result = finished_before(run)
+        if result is None:
+            raise DataError(f"run {run.folder.name} left no result; see the coordinator's log")
+        weights = (run.folder / MODEL).read_bytes()
+        self._place.models.mkdir(parents=True, exist_ok=True)
+        file = f"{run.folder.name}.safetensors"
+        write_whole(self._place.models / file, weights)
+        promised = result.statement.guarantees
+        new = NewModel(
+            name=view.name,
+            digest=hashlib.sha256(weights).hexdigest(),
+            file=file,
+            project=view.id,
+            run=run.folder.name,
+            epsilon=max((one.epsilon for one in promised), default=None),
+            delta=result.statement.delta,
+        )
+        self._office.models.publish(_service(self._office, view.id), new)
 
 
 # -- For an office --------------------------------------------------------------------

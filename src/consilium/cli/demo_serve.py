@@ -87,8 +87,12 @@ class Demonstration:
         self.coordinator = found_coordinator(asked.folder / "coordinator")
         self.hospitals = [found_hospital(asked.folder / name, name, SITES, _CAP) for name in SITES]
         engine = SitesHere([SiteHere(one.folder, one.office) for one in self.hospitals])
+        self._models = asked.folder / "coordinator" / "models"
         place = Place(
-            runs=runs, data=asked.folder / "coordinator" / "data", references=self.references
+            runs=runs,
+            data=asked.folder / "coordinator" / "data",
+            models=self._models,
+            references=self.references,
         )
         self.host = Host(self.coordinator.office, self.board, engine, place)
         played = self.hospitals if asked.yes else self.hospitals[1:]
@@ -145,7 +149,7 @@ class Demonstration:
 
     def _serve(self, stack: ExitStack, staffed: Staffed, courier: float | None) -> str:
         place = place_of_office(staffed.office, Listening(), 0)
-        settings = WebSettings(place=place, courier_seconds=courier)
+        settings = WebSettings(place=place, courier_seconds=courier, models_folder=self._models)
         app: FastAPI = stack.enter_context(serving(staffed.office, settings))
         app.state.runs = self.board
         origin: str = app.state.place.origins[0]

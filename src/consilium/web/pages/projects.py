@@ -139,7 +139,7 @@ def _review(request: Request, actor: Actor, office: Office, found: ProjectView) 
         title=found.name,
         state=reading.state_tag(found.state),
         turn=reading.turn_words(found),
-        author=f"{found.author_name}, {found.from_office}",
+        author=reading.author_line(found),
         submitted=found.since,
         purpose=contract.purpose.text,
         ethics=contract.purpose.ethics,

@@ -231,7 +231,7 @@ def request_view(
     return views.Request(
         id=project.id,
         name=project.name,
-        author=f"{project.author_name}, {project.from_office}",
+        author=author_line(project),
         since=project.since,
         waiting=words.since(project.since, now),
         wants=f"Wants {names} for {contract.kind}: {formats.plural(steps, 'round')} of "
@@ -356,6 +356,13 @@ def people_of(contract: Contract) -> tuple[views.Person, ...]:
         )
         for place, one in enumerate(contract.people)
     )
+
+
+def author_line(project: ProjectView) -> str:
+    """Returns who wrote a project, and where; another office's delivery names it already."""
+    if project.author_name.endswith(f"({project.from_office})"):
+        return project.author_name
+    return f"{project.author_name}, {project.from_office}"
 
 
 # -- Log ------------------------------------------------------------------------------
