@@ -73,7 +73,10 @@ def test_the_seeds_bring_about_every_fault() -> None:
     }
     wanted |= {(False, way, what) for way in ("to", "from") for what in NETWORK}
     wanted |= {(True, "seconds", what) for what in (SAME_FOLDER, OTHER_FOLDER, STOP)}
-    assert wanted - struck == set()
+    assert wanted - struck <= PLAYED_BELOW
+
+
+PLAYED_BELOW = {(True, "in Agreeing", KILL)}  # too rare for a thousand seeds
 
 
 @pytest.mark.parametrize("seed", [40, 53])
