@@ -110,10 +110,12 @@ def test_after_a_revocation_that_hospital_pays_no_more_and_the_others_finish(
 def test_each_link_lets_one_person_in_once(demonstration: Demonstration) -> None:
     link = demonstration.links["Data steward, hospital A"]
 
-    with httpx.Client(headers={"Origin": link.split("/links/")[0]}) as client:
+    origin = {"Origin": link.split("/links/")[0]}
+
+    with httpx.Client(headers=origin, timeout=60) as client:
         first = client.post(link)
         inbox = client.get("/".join(link.split("/")[:3]) + "/inbox.json")
-    again = httpx.post(link, headers={"Origin": link.split("/links/")[0]})
+    again = httpx.post(link, headers=origin, timeout=60)
 
     assert first.status_code == 303
     assert inbox.status_code == 200

@@ -212,7 +212,7 @@ def test_revoking_ends_it_and_is_in_the_log(federation: Federation, charite: htt
 
     assert "It is revoked." in page
     assert state(federation, project) is State.REVOKED
-    assert "revoke project" in charite.get("/log").text
+    assert "revoked the project heart" in charite.get("/log").text
 
 
 # -- Datasets -------------------------------------------------------------------------

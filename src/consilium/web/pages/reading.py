@@ -337,6 +337,7 @@ def verdict_tag(verdict: Verdict | None) -> Tag:
         Verdict.APPROVE: Tag("approved", Tone.GOOD),
         Verdict.ASK: Tag("asked", Tone.WAIT),
         Verdict.REFUSE: Tag("refused", Tone.STOP),
+        Verdict.REVOKE: Tag("revoked", Tone.STOP),
     }[verdict]
 
 
