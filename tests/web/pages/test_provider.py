@@ -17,6 +17,10 @@ from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from cryptography.hazmat.primitives.hashes import SHA256
 from joserfc import jws
 from joserfc.jwk import ECKey, KeySet, OKPKey, RSAKey
 from playwright.sync_api import Browser
@@ -36,10 +40,21 @@ from consilium.web.serving import serving
 pytest.importorskip("authlib")
 CLIENT, SECRET, LABEL = "consilium", "the provider's secret for us", "Charite account"
 BACK = "/sign-in/provider/back"
+CURVE = Ed25519PrivateKey.generate()
+SHORT = generate_private_key(65537, 1024)  # noqa: S505
 KEYS: dict[str, RSAKey | ECKey | OKPKey] = {
     "RS256": RSAKey.generate_key(2048, {"kid": "r", "use": "sig"}),
     "ES256": ECKey.generate_key("P-256", {"kid": "e", "use": "sig"}),
-    "Ed25519": OKPKey.generate_key("Ed25519", {"kid": "d", "use": "sig"}),
+    "Ed25519": OKPKey.import_key(CURVE, {"kid": "d", "use": "sig"}),
+}
+BY_HAND: dict[str, tuple[str, str, Callable[[bytes], bytes]]] = {  # joserfc signs none of these
+    "HS256": (  # the public key, taken for a secret
+        "HS256",
+        "r",
+        lambda data: hmac.digest(KEYS["RS256"].as_pem(private=False), data, "sha256"),
+    ),
+    "EdDSA": ("EdDSA", "d", CURVE.sign),  # the name that RFC 9864 has taken back
+    "short": ("RS256", "s", lambda data: SHORT.sign(data, PKCS1v15(), SHA256())),
 }
 FORGED = RSAKey.generate_key(2048, {"kid": "r"})
 
@@ -64,7 +79,6 @@ class Provider(HTTPServer):
         self.metadata: dict[str, object] = {}
         self.algorithm = "RS256"
         self.key: Any = None
-        self.refused: list[str] = []
 
     def authorize(self, address: str) -> str:
         """What a browser does at the provider: its person agrees; where it is sent then."""
@@ -86,14 +100,22 @@ class Provider(HTTPServer):
         } | self.metadata
 
     def keys(self) -> object:
-        return KeySet(list(KEYS.values())).as_dict(private=False)
+        numbers = SHORT.public_key().public_numbers()
+        short = {
+            "kty": "RSA",
+            "kid": "s",
+            "n": _base64(numbers.n.to_bytes(128, "big")),
+            "e": _base64(numbers.e.to_bytes(3, "big")),
+        }
+        known: list[object] = list(KeySet(list(KEYS.values())).as_dict(private=False)["keys"])
+        return {"keys": [*known, short]}
 
     def token(self, form: dict[str, str], credential: str) -> dict[str, object] | None:
         """RFC 6749, 4.1.3 and RFC 7636, 4.6: a code once, to its client, with its verifier."""
         expected = base64.b64encode(f"{CLIENT}:{SECRET}".encode()).decode()
         grant = self.grants.pop(form["code"], None)
         digest = hashlib.sha256(form["code_verifier"].encode()).digest()
-        challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+        challenge = _base64(digest)
         if grant is None or credential != f"Basic {expected}":
             return None
         if grant.challenge != challenge or grant.back != form["redirect_uri"]:
@@ -115,11 +137,10 @@ class Provider(HTTPServer):
         left = {name: value for name, value in claims.items() if value is not None}
         if self.algorithm == "none":
             return f"{_part({'alg': 'none'})}.{_part(left)}."
-        if self.algorithm == "HS256":  # the public key, taken for a secret
-            signed = f"{_part({'alg': 'HS256', 'kid': 'r'})}.{_part(left)}"
-            secret = KEYS["RS256"].as_pem(private=False)
-            mark = hmac.digest(secret, signed.encode(), "sha256")
-            return f"{signed}.{base64.urlsafe_b64encode(mark).rstrip(b'=').decode()}"
+        if self.algorithm in BY_HAND:
+            algorithm, key_id, signs = BY_HAND[self.algorithm]
+            signed = f"{_part({'alg': algorithm, 'kid': key_id})}.{_part(left)}"
+            return f"{signed}.{_base64(signs(signed.encode()))}"
         key = self.key or KEYS[self.algorithm]
         header = {"alg": self.algorithm, "kid": key.kid or "r"}
         return jws.serialize_compact(
@@ -128,7 +149,11 @@ class Provider(HTTPServer):
 
 
 def _part(value: object) -> str:
-    return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
+    return _base64(json.dumps(value).encode())
+
+
+def _base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -311,6 +336,8 @@ def test_an_id_token_that_says_something_else_lets_nobody_in(scene: Scene, case:
 SIGNED: dict[str, Callable[[Provider], None]] = {
     "none": lambda one: setattr(one, "algorithm", "none"),
     "by the public key as a secret": lambda one: setattr(one, "algorithm", "HS256"),
+    "by a key of 1024 bits": lambda one: setattr(one, "algorithm", "short"),
+    "by an older name": lambda one: setattr(one, "algorithm", "EdDSA"),
     "by another's key": lambda one: setattr(one, "key", FORGED),
 }
 

@@ -13,6 +13,7 @@ if the provider says that it was verified. Sources: OpenID Connect Core 1.0, 3.1
 4.3; RFC 7636 (PKCE).
 """
 
+import base64
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib import import_module
@@ -23,7 +24,7 @@ import httpx
 import msgspec
 from joserfc import jwt
 from joserfc.errors import JoseError
-from joserfc.jwk import KeySet, RSAKey
+from joserfc.jwk import KeySet
 
 from consilium.errors import AccessDenied, ConfigError
 
@@ -71,6 +72,12 @@ class Discovered(msgspec.Struct, frozen=True):
     authorization_endpoint: str
     token_endpoint: str
     jwks_uri: str
+
+
+class _Keys(msgspec.Struct, frozen=True):
+    """RFC 7517, section 5."""
+
+    keys: list[dict[str, Any]]
 
 
 @final
@@ -136,8 +143,8 @@ def ask_provider(
     """
     found = discover(rule, client)
     token = _fetch_token(rule, client, found, code, going)
-    keys = _get(client, found.jwks_uri, dict[str, Any])
-    return _email_of(_claims(token, keys, rule, going.nonce, now))
+    published = _get(client, found.jwks_uri, _Keys).keys
+    return _email_of(_claims(token, published, rule, going.nonce, now))
 
 
 def _fetch_token(
@@ -164,12 +171,12 @@ def _fetch_token(
 
 
 def _claims(
-    token: str, keys: dict[str, Any], rule: ProviderRule, nonce: str, now: datetime
+    token: str, published: list[dict[str, Any]], rule: ProviderRule, nonce: str, now: datetime
 ) -> dict[str, Any]:
     """Returns what the ID token says, after every check of OpenID Connect Core, 3.1.3.7."""
     checked: Any = _load("authlib.oidc.core").CodeIDToken
     try:
-        signed = jwt.decode(token, _key_set(keys), algorithms=list(ALGORITHMS))
+        signed = jwt.decode(token, _key_set(published), algorithms=list(ALGORITHMS))
         claims = checked(
             signed.claims,
             signed.header,
@@ -194,22 +201,23 @@ def _named(error: Exception) -> str:
     return f"{type(error).__name__}: {claim}" if claim else type(error).__name__
 
 
-def _key_set(keys: dict[str, Any]) -> KeySet:
-    """Returns the published keys for signatures, of kinds that the algorithms use."""
+def _key_set(published: list[dict[str, Any]]) -> KeySet:
+    """Returns the published keys for signatures, of kinds and sizes that are believed here."""
     usable = [
         one
-        for one in keys["keys"]
-        if one.get("kty") in ("RSA", "EC", "OKP") and one.get("use", "sig") == "sig"
+        for one in published
+        if one.get("kty") in ("RSA", "EC", "OKP")
+        and one.get("use", "sig") == "sig"
+        and not _is_short(one)
     ]
-    found = KeySet.import_key_set({"keys": usable})
-    weak = [
-        key
-        for key in found.keys
-        if isinstance(key, RSAKey) and key.public_key.key_size < _FEWEST_RSA_BITS
-    ]
-    if weak:
-        raise ValueError("an RSA key of the provider is too short")
-    return found
+    return KeySet.import_key_set({"keys": usable})
+
+
+def _is_short(key: dict[str, Any]) -> bool:
+    if key["kty"] != "RSA":
+        return False
+    modulus = base64.urlsafe_b64decode(key["n"] + "==")
+    return int.from_bytes(modulus, "big").bit_length() < _FEWEST_RSA_BITS
 
 
 def _email_of(claims: dict[str, Any]) -> str:
