@@ -8,8 +8,10 @@ Guarantees: an actor comes from the office's database, never from the request; a
 from typing import Annotated, Final, TypeAlias, cast
 
 from fastapi import Depends, Request, Response
+from starlette.responses import RedirectResponse
 
 from consilium.adapters.identity.accounts import Accounts
+from consilium.adapters.identity.provider_sign_in import ProviderSignIn
 from consilium.adapters.office.office import Office
 from consilium.errors import NotSignedIn
 from consilium.governance.access import Actor
@@ -31,6 +33,11 @@ def accounts_of(request: Request) -> Accounts:
 def place_of(request: Request) -> Place:
     """Returns where this application is reached."""
     return cast("Place", request.app.state.place)
+
+
+def provider_of(request: Request) -> ProviderSignIn | None:
+    """Returns the way in by the hospital's identity provider, where one is configured."""
+    return cast("ProviderSignIn | None", request.app.state.provider)
 
 
 def maybe_actor(request: Request) -> Actor | None:
@@ -62,6 +69,13 @@ def keep_session(request: Request, response: Response, word: str) -> None:
     response.set_cookie(
         place.cookie, word, secure=place.secure, httponly=True, samesite="strict", path="/"
     )
+
+
+def begin_session(request: Request, word: str, path: str) -> Response:
+    """Returns the way to `path`, with the session's word for the browser."""
+    response = RedirectResponse(path, 303)
+    keep_session(request, response, word)
+    return response
 
 
 def drop_session(request: Request, response: Response) -> None:

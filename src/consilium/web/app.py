@@ -23,6 +23,7 @@ from starlette.types import Receive, Scope, Send
 from consilium import __version__
 from consilium.adapters.courier import Courier
 from consilium.adapters.identity.accounts import Accounts
+from consilium.adapters.identity.provider_sign_in import ProviderSignIn
 from consilium.adapters.identity.settings import IdentitySettings
 from consilium.adapters.office.office import Office
 from consilium.errors import ConsiliumError, NotSignedIn
@@ -75,6 +76,7 @@ def make_app(office: Office, settings: WebSettings) -> FastAPI:
     app.state.accounts = Accounts(office)
     app.state.place = settings.place
     app.state.identity = settings.identity
+    app.state.provider = _provider(office, app.state.accounts, settings)
     app.state.models_folder = settings.models_folder
     app.state.courier = _courier(office, settings)
     _add_refusals(app)
@@ -90,6 +92,11 @@ def make_app(office: Office, settings: WebSettings) -> FastAPI:
 
 def _courier(office: Office, settings: WebSettings) -> Courier | None:
     return None if settings.courier_seconds is None else Courier(office, settings.courier_seconds)
+
+
+def _provider(office: Office, accounts: Accounts, settings: WebSettings) -> ProviderSignIn | None:
+    rule = settings.identity.provider
+    return None if rule is None else ProviderSignIn(office, accounts, rule)
 
 
 @asynccontextmanager

@@ -143,6 +143,21 @@ def test_a_secret_and_a_service_are_read(tmp_path: Path) -> None:
     assert "x" * 32 not in repr(read)
 
 
+def test_an_identity_provider_is_read_and_its_secret_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "identity.toml").write_text(
+        '[oidc]\nissuer = "https://login.example"\nclient_id = "consilium"\n'
+        'client_secret_file = "s"\nlabel = "hospital account"\n'
+    )
+    (tmp_path / "s").write_text("x" * 32 + "\n")
+    (tmp_path / "s").chmod(0o600)
+
+    read = read_settings(tmp_path, "Charite")
+
+    assert read.provider is not None
+    assert (read.provider.client_secret, read.provider.label) == ("x" * 32, "hospital account")
+    assert "x" * 32 not in repr(read)
+
+
 def test_a_secret_that_others_may_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "identity.toml").write_text(
         '[[tokens]]\nalgorithm = "HS256"\nkey_file = "s"\nissuer = "i"\n'

@@ -5,6 +5,7 @@
     join         -> a link of `office.people` (invitation, reset, first) becomes a password
     sign_in      -> e-mail and password become a session
     enter        -> a one-time link becomes a session
+    sign_in_as   -> an e-mail that the hospital's provider vouches for becomes a session
     actor        -> a session becomes an actor, read anew for every request
 
 Guarantees: no account has a password before its owner set one; a new password ends every session
@@ -27,7 +28,7 @@ from consilium.adapters.office.values import Invitation, Invited
 from consilium.adapters.store.identity_tables import PASSWORDS, seconds
 from consilium.errors import AccessDenied, Conflict
 from consilium.governance.access import Actor
-from consilium.governance.roles import Person
+from consilium.governance.roles import Person, PersonState
 
 LONGEST: Final = timedelta(hours=10)
 _WRONG: Final = (
@@ -146,7 +147,7 @@ class Accounts:
             kept = None if person is None else _password_of(connection, person.id)
         checked = check_password(kept, password)
         if not checked.matches or person is None:
-            self._note(None, "sign-in-refused", "" if person is None else person.id)
+            self.note_refusal("" if person is None else person.id)
             raise AccessDenied(_WRONG)
         word = self._open(person.id)
         with self._database.transaction() as connection:
@@ -164,6 +165,26 @@ class Accounts:
         with self._database.transaction() as connection:
             person = links.use_link(connection, word, now=self._clock())
         return self._open(person)
+
+    def sign_in_as(self, email: str) -> str:
+        """Returns the word of a session of somebody whom the configured provider vouches for.
+
+        Raises:
+            AccessDenied: Nobody active here has this e-mail.
+        """
+        person = self._office.people.by_email(email)
+        if person is None or person.state is not PersonState.ACTIVE:
+            self.note_refusal("" if person is None else person.id)
+            raise AccessDenied(
+                "no active account here has this e-mail; expected one that somebody invited: ask "
+                "an administrator"
+            )
+        return self._open(person.id)
+
+    def note_refusal(self, person: str) -> None:
+        """Writes to the audit log that somebody was not let in; empty: nobody knows who."""
+        with self._database.transaction() as connection:
+            self._office.desk.note(connection, None, ("sign-in-refused", f"person:{person}"))
 
     def change_password(self, actor: Actor, old: str, new: str, address: str) -> str:
         """Returns the word of a new session, after every older one has ended.
@@ -225,10 +246,6 @@ class Accounts:
                 now=now,
                 randomness=self._randomness,
             )
-
-    def _note(self, actor: Actor | None, word: str, person: str) -> None:
-        with self._database.transaction() as connection:
-            self._office.desk.note(connection, actor, (word, f"person:{person}"))
 
     def _set_password(self, connection: Connection, person: str, kept: str) -> None:
         connection.execute(delete(PASSWORDS).where(PASSWORDS.c.person == person))

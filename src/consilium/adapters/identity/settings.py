@@ -10,6 +10,12 @@
     address = "https://issuer.example/introspect"
     credential_file = "service.secret"
 
+    [oidc]                          sign-in by the hospital's identity provider
+    issuer = "https://login.example"
+    client_id = "consilium"
+    client_secret_file = "oidc.secret"
+    label = "hospital account"
+
 Secrets lie in files of their own, beside it, that only their owner reads. Without this file an
 office believes its own Ed25519 tokens alone.
 """
@@ -19,6 +25,7 @@ from typing import Final, final
 
 import msgspec
 
+from consilium.adapters.identity.provider import ProviderRule
 from consilium.adapters.identity.remote_tokens import RemoteRule
 from consilium.adapters.identity.tokens import Algorithm, TokenRule
 from consilium.errors import ConfigError
@@ -37,9 +44,17 @@ class _Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     credential_file: str
 
 
+class _Oidc(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    issuer: str
+    client_id: str
+    client_secret_file: str
+    label: str
+
+
 class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tokens: tuple[_Tokens, ...] = ()
     token_service: _Service | None = None
+    oidc: _Oidc | None = None
 
 
 @final
@@ -48,6 +63,7 @@ class IdentitySettings(msgspec.Struct, frozen=True, kw_only=True):
 
     rules: tuple[TokenRule, ...] = ()
     service: RemoteRule | None = None
+    provider: ProviderRule | None = None
 
 
 def read_settings(folder: Path, office: str) -> IdentitySettings:
@@ -74,6 +90,18 @@ def read_settings(folder: Path, office: str) -> IdentitySettings:
             for one in file.tokens
         ),
         service=_service(folder, file.token_service, office),
+        provider=_provider(folder, file.oidc),
+    )
+
+
+def _provider(folder: Path, one: _Oidc | None) -> ProviderRule | None:
+    if one is None:
+        return None
+    return ProviderRule(
+        issuer=one.issuer,
+        client_id=one.client_id,
+        client_secret=_secret(folder, one.client_secret_file).decode().strip(),
+        label=one.label,
     )
 
 

@@ -2,6 +2,7 @@
 """The tables of identity and of the exchange. Times are whole seconds since 1970, UTC.
 
 No table holds a password, a session's word, a link's word or a token: only what they hash to.
+`DEPARTURES` holds a nonce and a PKCE verifier for minutes: worth nothing without the code.
 """
 
 from datetime import datetime
@@ -72,6 +73,15 @@ ANSWERS: Final = Table(  # by idempotency key
     Column("status", Integer),
     Column("body", LargeBinary),
     UniqueConstraint("actor", "key_digest"),
+)
+DEPARTURES: Final = Table(  # of browsers on their way to the identity provider
+    "identity_departures",
+    METADATA,
+    Column("state", LargeBinary(32), primary_key=True),
+    Column("browser", LargeBinary(32), nullable=False),
+    Column("nonce", String(64), nullable=False),
+    Column("verifier", String(64), nullable=False),
+    Column("expires_at", BigInteger, nullable=False, index=True),
 )
 EXCHANGED: Final = Table(  # how far a site has read, and sent, at its coordinator
     "courier_positions",

@@ -9,11 +9,21 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from consilium.web.pages import account, datasets, offices, people, projects, research, roles, runs
+from consilium.web.pages import (
+    account,
+    datasets,
+    offices,
+    people,
+    projects,
+    provider,
+    research,
+    roles,
+    runs,
+)
 from consilium.web.pages.showing import problem_page
 
 router: Final = APIRouter(include_in_schema=False)
-for _part in (account, research, projects, datasets, people, roles, offices, runs):
+for _part in (account, provider, research, projects, datasets, people, roles, offices, runs):
     router.include_router(_part.router)
 
 __all__ = ["problem_page", "router"]

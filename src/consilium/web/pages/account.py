@@ -18,11 +18,12 @@ from consilium.web.access import (
     CurrentActor,
     TheAccounts,
     address_of,
+    begin_session,
     drop_session,
-    keep_session,
     maybe_actor,
 )
 from consilium.web.pages.parts import Field, Form, Kind, Link
+from consilium.web.pages.provider import way_to_provider
 from consilium.web.pages.showing import Posted, again, may, page, see_other, show, take
 from consilium.web.pages.views import ActionView
 
@@ -49,7 +50,7 @@ def home_of(actor: Actor) -> str:
 # -- In and out -----------------------------------------------------------------------
 
 
-def _sign_in_view(following: str) -> ActionView:
+def _sign_in_view(request: Request, following: str) -> ActionView:
     return ActionView(
         title="Sign in",
         cli="consilium office link EMAIL LOGIN",
@@ -57,6 +58,7 @@ def _sign_in_view(following: str) -> ActionView:
         form=Form(
             action=f"/sign-in?next={following}" if following else "/sign-in",
             submit="Sign in",
+            back=way_to_provider(request),
             fields=(
                 Field(
                     name="email", label="Email address", kind=Kind.EMAIL, autocomplete="username"
@@ -81,7 +83,7 @@ def _own_path(text: str) -> str:
 @router.get("/sign-in", openapi_extra=ANONYMOUS, response_model=None)
 def sign_in(request: Request) -> Response:
     """Shows the form."""
-    view = _sign_in_view(_own_path(request.query_params.get("next", "")))
+    view = _sign_in_view(request, _own_path(request.query_params.get("next", "")))
     return show(request, None, view)
 
 
@@ -89,11 +91,11 @@ def sign_in(request: Request) -> Response:
 def signed_in(request: Request, answers: Posted, accounts: TheAccounts) -> Response:
     """Begins a session, or says that address or password is wrong, never which."""
     following = _own_path(request.query_params.get("next", ""))
-    view = _sign_in_view(following)
+    view = _sign_in_view(request, following)
 
     def act() -> Response:
         word = accounts.sign_in(answers["email"], answers["password"], address_of(request))
-        return _begin(request, word, following or "/")
+        return begin_session(request, word, following or "/")
 
     try:
         return take(request, None, view, answers, act)
@@ -106,12 +108,6 @@ def signed_out(request: Request) -> Response:
     """Ends the session."""
     response = see_other("/sign-in", done="signed-out")
     drop_session(request, response)
-    return response
-
-
-def _begin(request: Request, word: str, path: str) -> Response:
-    response = RedirectResponse(path, 303)
-    keep_session(request, response, word)
     return response
 
 
@@ -170,7 +166,7 @@ def follow_link(request: Request, word: str, answers: Posted, accounts: TheAccou
     """Uses a link up."""
     view = _link_view(word, accounts)
     if not view.form.fields:
-        return _begin(request, accounts.enter(word), "/")
+        return begin_session(request, accounts.enter(word), "/")
     if answers.get("password") != answers.get("repeated"):
         return again(request, None, view, answers, {"repeated": "The two passwords differ."})
     founder = Founder(name=answers.get("name", ""), email=answers.get("email", ""))
@@ -178,7 +174,7 @@ def follow_link(request: Request, word: str, answers: Posted, accounts: TheAccou
 
     def act() -> Response:
         session = accounts.join(word, answers["password"], founder)
-        return _begin(request, session, "/setup" if founding else "/")
+        return begin_session(request, session, "/setup" if founding else "/")
 
     return take(request, None, view, answers, act)
 
@@ -227,7 +223,7 @@ def change_password(
         word = accounts.change_password(
             actor, answers["old"], answers["password"], address_of(request)
         )
-        return _begin(request, word, "/account?done=saved")
+        return begin_session(request, word, "/account?done=saved")
 
     try:
         return take(request, actor, view, answers, act)
