@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from consilium.adapters.downloads import DemoSource
 from consilium.adapters.run_board import RunProgress
@@ -56,15 +57,26 @@ def play(demonstration: Demonstration, until: Callable[[], bool], seconds: float
         time.sleep(0.1)
 
 
-def charges(demonstration: Demonstration) -> list[int]:
-    """Returns how many steps of the project each hospital's ledger shows."""
+def standings(demonstration: Demonstration) -> list[ledger_views.Standing]:
+    """Returns how each hospital's dataset stands in its ledger."""
     found = []
     for hospital in demonstration.hospitals:
         with hospital.office.desk.database.reading() as connection:
-            standing = ledger_views.standing(connection, "chest")
-        steps = {one.name: one.steps for one in standing.by_project}
-        found.append(steps.get("chest-x-ray", 0))
+            found.append(ledger_views.standing(connection, "chest"))
     return found
+
+
+def charges(demonstration: Demonstration) -> list[int]:
+    """Returns how many steps of the project each hospital's ledger shows."""
+    by_name = [{one.name: one for one in found.by_project} for found in standings(demonstration)]
+    return [found["chest-x-ray"].steps if "chest-x-ray" in found else 0 for found in by_name]
+
+
+def records(demonstration: Demonstration) -> list[NDArray[np.str_]]:
+    """Returns the privacy units of each hospital's training records."""
+    folders = [hospital.folder / "data" for hospital in demonstration.hospitals]
+    splits = [read_splits("chest", folder, image_size=None, unit="record") for folder in folders]
+    return [one.train.patients for one in splits]
 
 
 def word(demonstration: Demonstration) -> RunProgress:
@@ -79,6 +91,8 @@ def test_an_approved_project_trains_and_every_hospital_pays(demonstration: Demon
 
     assert demonstration.step() is State.FINISHED
     assert min(charges(demonstration)) >= 3  # a lost round is paid and played again
+    held = [len(np.unique(one)) for one in records(demonstration)]
+    assert [standing.patients for standing in standings(demonstration)] == held
     last = word(demonstration)
     assert (last.state, last.round, len(last.looks)) == ("finished", 3, 3)
     assert np.all(np.diff([look.epsilon for look in last.looks]) > 0)

@@ -32,7 +32,14 @@ from consilium.adapters.store.office_shelves import (
     DatasetRow,
     RaiseRow,
 )
-from consilium.data.dataset_folder import DESCRIPTION, RECORDS, read_description
+from consilium.data.dataset_folder import (
+    DESCRIPTION,
+    RECORDS,
+    Description,
+    read_description,
+    read_inputs,
+)
+from consilium.data.preparation import record_ids
 from consilium.errors import AccessDenied, ConfigError, Conflict, DataError, NotFound
 from consilium.governance.access import Action, Actor, Resource, ResourceKind
 from consilium.governance.catalogue import Dataset, DatasetState, matches
@@ -108,7 +115,9 @@ class Datasets:
         if not ledger_views.datasets(turn.connection):
             self._ledger.cap_patients(turn.connection, _patients_cap(policy), people)
         self._ledger.set_cap(turn.connection, card.name, cap, people)
-        self._ledger.enrol(turn.connection, card.name, _pseudonyms(folder, card.unit))
+        self._ledger.enrol(
+            turn.connection, card.name, _pseudonyms(folder, read_description(folder))
+        )
         step = Step(event=encode_event(LaplaceDpEvent(noise_multiplier=1 / COUNT_EPSILON)))
         paid = Request(dataset=card.name, key=f"count of {card.id}", project="catalogue", step=step)
         self._ledger.spend(turn.connection, paid)
@@ -372,12 +381,15 @@ def _digest(path: Path) -> str:
         return ""
 
 
-def _pseudonyms(folder: Path, unit: str) -> Iterator[str]:
-    """Gives the privacy unit of every training record: a patient's pseudonym, or the record."""
+def _pseudonyms(folder: Path, said: Description) -> Iterator[str]:
+    """Gives the privacy unit of every training record, by the name that runs give it."""
+    if said.unit == "record":
+        yield from map(str, record_ids(read_inputs(folder, said, "train"), "train"))
+        return
     with (folder / RECORDS).open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             if row["split"] == "train":
-                yield row["pseudonym"] if unit == "patient" else f"record {row['row']}"
+                yield row["pseudonym"]
 
 
 def _patients_cap(policy: Policy) -> Cap:
