@@ -47,6 +47,7 @@ def demonstration(
     with made.open():
         yield made
         made.end()
+        assert made.host.wait(60)
 
 
 def play(demonstration: Demonstration, until: Callable[[], bool], seconds: float = 120) -> None:

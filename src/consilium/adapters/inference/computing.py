@@ -60,6 +60,7 @@ class Operator:
         self._work: queue.SimpleQueue[InputShare] = queue.SimpleQueue()
         self._peer: Link | None = None
         self._links: set[Link] = set()
+        self._ended = threading.Event()
         port = self._addresses[party].link
         self._socket = listen(kit, port, self._serve)
         threads = [self._prepare_ahead, *((self._lead,) if party == 0 else ())]
@@ -67,7 +68,8 @@ class Operator:
             threading.Thread(target=one, daemon=True).start()
 
     def close(self) -> None:
-        """Stops to listen, and ends every link."""
+        """Stops to listen, and ends every link and thread."""
+        self._ended.set()
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
@@ -155,7 +157,7 @@ class Operator:
     # -- Computing --------------------------------------------------------------------
 
     def _lead(self) -> None:
-        while True:
+        while not self._ended.is_set():
             try:
                 share = self._work.get(timeout=_ASK)
             except queue.Empty:
@@ -241,13 +243,13 @@ class Operator:
                 self._drop_peer()
 
     def _prepare_ahead(self) -> None:
-        while True:
+        while not self._ended.is_set():
             try:
                 busy = sum(one.prepare_ahead() for one in self.shelf.all()) > 0
             except (ConsiliumError, OSError):
                 busy = False
             if not busy:
-                time.sleep(_ASK / 4)
+                self._ended.wait(_ASK / 4)
 
     def _link(self) -> Link:
         if self._peer is None:
