@@ -157,7 +157,7 @@ class Operator:
     # -- Computing --------------------------------------------------------------------
 
     def _lead(self) -> None:
-        while not self._ended.is_set():
+        while True:
             try:
                 share = self._work.get(timeout=_ASK)
             except queue.Empty:
