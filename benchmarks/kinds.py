@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Learns the kinds of picture that ship with the package, and how often they err.
+"""How often the kinds of picture that an export can learn err.
 
 Learnt from the published validation splits of the chest X-rays (Kermany et al. 2018, CC BY 4.0)
 and of RetinaMNIST (Yang et al. 2023, CC BY 4.0); judged on their test splits and on pictures of
 other kinds: MNIST, MR of the hippocampus, grey DICOM objects of all sorts, photographs, noise.
 
-    CONSILIUM_DATA=... python benchmarks/kinds.py            # prints the shares that are refused
-    CONSILIUM_DATA=... python benchmarks/kinds.py --write    # and writes learning/kinds/*.npz
+    CONSILIUM_DATA=... python benchmarks/kinds.py
 """
 
-import argparse
 import gzip
 import json
 import os
@@ -20,39 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_sample_images
 
+from consilium.adapters.picture_kinds import KINDS, learn_published
 from consilium.data.dicom_files import open_dicom, sample_of
-from consilium.data.framing import framed
 from consilium.data.nifti_files import read_nifti
 from consilium.data.rendering import in_channels, windowed
-from consilium.learning.familiarity import Kind, colourfulness, learn_kind, load_kind
+from consilium.learning.familiarity import Kind, colourfulness
 
 Picture = NDArray[np.uint8]
-KINDS = Path(__file__).parent.parent / "src/consilium/learning/kinds"
-EMPTY = np.zeros(0)
-TO_LEARN = {
-    "chest-x-ray": Kind(
-        name="chest-x-ray",
-        frame="squash",
-        grid=12,
-        channels=1,
-        centre=EMPTY,
-        directions=EMPTY,
-        limit=0.0,
-        most_colour=32.0,
-    ),
-    "fundus": Kind(
-        name="fundus",
-        frame="crop",
-        grid=8,
-        channels=3,
-        centre=EMPTY,
-        directions=EMPTY,
-        limit=0.0,
-        most_colour=255.0,
-    ),
-}
-DIRECTIONS = {"chest-x-ray": 16, "fundus": 8}
-PASSING = 0.98
 
 
 def archive(data: Path, name: str, split: str) -> list[Picture]:
@@ -128,42 +100,16 @@ def refused(kind: Kind, pictures: list[Picture]) -> float:
     return 1 - sum(passed) / len(passed)
 
 
-def learn(kind: Kind, data: Path) -> Kind:
-    chest = kind.name == "chest-x-ray"
-    name = "pneumonia_cxr/cxr64.npz" if chest else "medmnist/retinamnist.npz"
-    examples = [framed(one, kind.grid, kind.frame) for one in archive(data, name, "val")]
-    return learn_kind(kind, np.stack(examples), directions=DIRECTIONS[kind.name], passing=PASSING)
-
-
-def write(kind: Kind) -> None:
-    np.savez_compressed(
-        KINDS / f"{kind.name}.npz",
-        shape=np.array([kind.channels, kind.grid]),
-        limits=np.array([kind.limit, kind.most_colour]),
-        centre=kind.centre.astype(np.float16),
-        directions=kind.directions.astype(np.float16),
-    )
-
-
 def shares(data: Path) -> Mapping[str, Mapping[str, float]]:
     pictures = all_pictures(data)
     return {
-        name: {
-            f"{what} ({len(ones)})": refused(load_kind(name), ones)
-            for what, ones in pictures.items()
-        }
-        for name in TO_LEARN
+        name: {f"{what} ({len(ones)})": refused(kind, ones) for what, ones in pictures.items()}
+        for name, kind in ((name, learn_published(name, data)) for name in KINDS)
     }
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--write", action="store_true")
-    data = Path(os.environ["CONSILIUM_DATA"])
-    if options.parse_args().write:
-        for kind in TO_LEARN.values():
-            write(learn(kind, data))
-    print(json.dumps(shares(data), indent=2))
+    print(json.dumps(shares(Path(os.environ["CONSILIUM_DATA"])), indent=2))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all tests share: one Chromium a process, and no deadlines on a machine that others use."""
+"""What all tests share: one Chromium, the public data, no deadlines on a machine others use."""
 
+import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -29,3 +31,12 @@ def browser() -> Iterator[Browser]:
         opened = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield opened
         opened.close()
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with the public data of medicine; tests that need it skip without."""
+    folder = os.environ.get("CONSILIUM_DATA", "")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("CONSILIUM_DATA is not set to a folder with the public data")
+    return Path(folder)

@@ -70,7 +70,7 @@ def test_what_is_no_picture_is_refused(
 def test_a_model_without_a_kind_looks_at_anything(tmp_path: Path) -> None:
     model = finished("logistic", shape=(3, 28, 28), source="mnist")
 
-    export_model(model, tmp_path / "any.onnx", Wishes(kind="none"))
+    export_model(model, tmp_path / "any.onnx", Wishes())
 
     seen = DeviceModel.load(tmp_path / "any.onnx").look(encoded(fundus()), "eye.png")
     assert seen.verdict == "known"

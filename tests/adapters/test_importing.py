@@ -36,14 +36,6 @@ BY_HEADER = Columns(patient=None, label="finding")
 PATIENTS = 40
 
 
-@pytest.fixture
-def real_data() -> Path:
-    folder = os.environ.get("CONSILIUM_DATA", "")
-    if not folder or not Path(folder).is_dir():
-        pytest.skip("CONSILIUM_DATA is not set to a folder with the public data")
-    return Path(folder)
-
-
 @pytest.fixture(autouse=True)
 def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kill loses nothing that was written; only a power cut asks for the disk itself."""

@@ -166,15 +166,13 @@ def test_an_unknown_source_needs_words(tmp_path: Path) -> None:
     out = tmp_path / "model.onnx"
 
     with pytest.raises(ConfigError, match=r"source ward\.npz is not here to say"):
-        export_model(made, out, Wishes(kind="none"))
-    with pytest.raises(ConfigError, match=r"nobody said what pictures of ward\.npz look like"):
-        export_model(made, out, Wishes(frame="pad"))
+        export_model(made, out, Wishes())
 
 
 def test_words_of_the_exporter_count(tmp_path: Path) -> None:
     made = finished("logistic", shape=(1, 8, 8), source="ward.npz")
 
-    card = export_model(made, tmp_path / "model.onnx", Wishes(kind="none", frame="crop"))
+    card = export_model(made, tmp_path / "model.onnx", Wishes(frame="crop"))
 
     assert (card.kind, card.input.frame) == (None, "crop")
 
@@ -204,7 +202,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def exported_run(source: Path, folder: Path, arm: str = "federated-dp") -> ModelCard:
-    return export_model(load_finished(source, arm=arm), folder / "m.onnx", Wishes(kind="none"))
+    return export_model(load_finished(source, arm=arm), folder / "m.onnx", Wishes())
 
 
 @pytest.mark.parametrize("inside", ["", "model.safetensors", "runs/federated-dp-seed0"])

@@ -1,20 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The folder of real data, where it is, and an archive of made-up images."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-
-
-@pytest.fixture
-def real_data() -> Path:
-    folder = os.environ.get("CONSILIUM_DATA", "")
-    if not Path(folder).is_dir() or not folder:
-        pytest.skip("CONSILIUM_DATA is not set to a folder with the public data")
-    return Path(folder)
 
 
 @pytest.fixture

@@ -22,14 +22,6 @@ from consilium.learning.training import LocalSettings, train_locally
 SOURCE = "pneumoniamnist"
 
 
-@pytest.fixture
-def real_data() -> Path:
-    folder = os.environ.get("CONSILIUM_DATA", "")
-    if not Path(folder).is_dir() or not folder:
-        pytest.skip("CONSILIUM_DATA is not set to a folder with the public data")
-    return Path(folder)
-
-
 @pytest.mark.data
 @pytest.mark.slow
 @pytest.mark.timeout(900)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real data where they are, a browser where there is one, and one made-up model for all."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,14 +15,6 @@ from consilium.web.phone import site
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="session")
-def real_data() -> Path:
-    folder = os.environ.get("CONSILIUM_DATA", "")
-    if not Path(folder).is_dir() or not folder:
-        pytest.skip("CONSILIUM_DATA is not set to a folder with the public data")
-    return Path(folder)
 
 
 @pytest.fixture(scope="session")

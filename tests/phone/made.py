@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -19,7 +19,7 @@ from consilium.adapters.finished_models import FinishedModel
 from consilium.adapters.onnx_export import Wishes, export_model
 from consilium.federation.project import parse_project
 from consilium.learning.calibration import Bin
-from consilium.learning.familiarity import load_kind
+from consilium.learning.familiarity import Kind, learn_kind, unlearnt
 from consilium.learning.models.registry import build
 from consilium.learning.preprocessing import Preprocessing
 from consilium.web.phone.serving import make_server
@@ -65,27 +65,60 @@ def finished(
     )
 
 
-def exported(folder: Path, made: FinishedModel | None = None) -> Path:
+def exported(folder: Path, made: FinishedModel | None = None, kind: Kind | None = None) -> Path:
     """Writes a model and its card, and returns where."""
     out = folder / "model.onnx"
-    export_model(made or finished(), out, Wishes())
+    export_model(made or finished(), out, Wishes(kind=kind or CHEST))
     return out
 
 
+# -- Kinds of picture that nobody took ------------------------------------------------
+
+
+def _two_lungs() -> NDArray[np.float64]:
+    """Returns dark lungs beside a bright spine, above a bright belly; (1, 12, 12), about 0."""
+    grid = np.full((12, 12), 0.2)
+    grid[:, 5:7] = 1.2
+    grid[2:9, 1:5] = grid[2:9, 7:11] = -1.4
+    grid[9:] = 0.9
+    return grid[None]
+
+
+def _bright_disc() -> NDArray[np.float64]:
+    """Returns a red disc on black with a bright spot, (3, 8, 8), about 0."""
+    rows, columns = np.mgrid[:8, :8] - 3.5
+    inside = rows**2 + columns**2 < 14
+    grid = np.stack([np.where(inside, level, -0.9) for level in (1.9, 0.6, -0.2)])
+    grid[:, 3:5, 5:6] += 0.8
+    return grid
+
+
+def _learnt(kind: Kind, mean: NDArray[np.float64], spread: float) -> Kind:
+    random = np.random.default_rng(0)
+    examples = 110 + 45 * (mean + random.normal(0, spread, (60, *mean.shape)))
+    return learn_kind(kind, np.clip(examples, 0, 255).astype(np.uint8), directions=4, passing=1.0)
+
+
+_CHEST: Final = _two_lungs()
+_FUNDUS: Final = _bright_disc()
+CHEST: Final = _learnt(
+    unlearnt("chest-x-ray", frame="squash", grid=12, channels=1, most_colour=32.0), _CHEST, 0.3
+)
+FUNDUS: Final = _learnt(unlearnt("fundus", frame="crop", grid=8, channels=3), _FUNDUS, 0.3)
+
+
 def chest(*, side: int = 240, height: int | None = None, seed: int = 0) -> NDArray[np.uint8]:
-    """Returns what the kind calls a chest X-ray, with a little noise: its centre, enlarged."""
-    grid = load_kind("chest-x-ray").centre.reshape(12, 12)
-    levels = 120 + 45 * grid
+    """Returns two lungs, (height or side, side), with a little noise."""
+    levels: NDArray[np.float64] = 110 + 45 * _CHEST[0]
     rows, columns = np.arange(height or side) * 12 // (height or side), np.arange(side) * 12 // side
     noise = np.random.default_rng(seed).normal(0, 6, (height or side, side))
     return np.clip(levels[np.ix_(rows, columns)] + noise, 0, 255).astype(np.uint8)
 
 
 def fundus(*, side: int = 200) -> NDArray[np.uint8]:
-    """Returns what the kind calls a picture of the back of the eye, (side, side, 3)."""
-    grid = load_kind("fundus").centre.reshape(3, 8, 8)
+    """Returns a red disc with a bright spot, (side, side, 3)."""
     at = np.arange(side) * 8 // side
-    levels = np.clip(90 + 50 * grid[:, at][:, :, at], 0, 255)
+    levels = np.clip(110 + 45 * _FUNDUS[:, at][:, :, at], 0, 255)
     return levels.transpose(1, 2, 0).astype(np.uint8)
 
 

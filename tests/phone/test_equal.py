@@ -81,7 +81,7 @@ def check_equal(page: Page, model: Path, pictures: dict[str, bytes]) -> None:
 def any_grey(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that looks at any grey picture, with black around it."""
     out = tmp_path_factory.mktemp("grey") / "model.onnx"
-    export_model(finished("logistic"), out, Wishes(kind="none", frame="pad"))
+    export_model(finished("logistic"), out, Wishes(frame="pad"))
     return out
 
 
@@ -89,7 +89,7 @@ def any_grey(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def any_colour(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("colour") / "model.onnx"
     made = finished("logistic", shape=(3, 30, 30))
-    export_model(made, out, Wishes(kind="none", frame="crop"))
+    export_model(made, out, Wishes(frame="crop"))
     return out
 
 

@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, FilePayload, Page, expect
 from tests.phone import made as made_up
-from tests.phone.made import chest, encoded, exported, finished, fundus, photograph, served
+from tests.phone.made import (
+    FUNDUS,
+    chest,
+    encoded,
+    exported,
+    finished,
+    fundus,
+    photograph,
+    served,
+)
 
 from consilium.adapters.model_card import read_model
 from consilium.web.phone import site
@@ -238,7 +247,7 @@ def test_five_grades_of_an_eye(assets: Path, tmp_path: Path, phone: Page) -> Non
     del assets
     grades = ("no retinopathy", "mild retinopathy", "moderate", "severe", "proliferative")
     eye = finished("wavelet", shape=(3, 28, 28), source="retinamnist", classes=grades)
-    with served(exported(tmp_path, eye)) as (url, _end):
+    with served(exported(tmp_path, eye, FUNDUS)) as (url, _end):
         opened(phone, url)
 
         chosen(phone, encoded(fundus()))

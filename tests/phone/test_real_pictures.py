@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from tests.phone.made import finished
 
 from consilium.adapters.onnx_export import TOLERANCE, compare, to_onnx
+from consilium.adapters.picture_kinds import learn_published
 from consilium.data.rendering import in_channels
 from consilium.learning.deployed import Deployed
-from consilium.learning.familiarity import Kind, colourfulness, load_kind
+from consilium.learning.familiarity import Kind, colourfulness
 
 pytestmark = pytest.mark.data
 
@@ -45,7 +46,8 @@ def test_real_pictures_are_told_apart(real_data: Path) -> None:
     lungs = held(real_data, "pneumonia_cxr/cxr64.npz")
     eyes = held(real_data, "medmnist/retinamnist.npz")
 
-    assert refused(load_kind("chest-x-ray"), lungs) < 0.04
-    assert refused(load_kind("chest-x-ray"), eyes) == 1
-    assert refused(load_kind("fundus"), eyes) < 0.04
-    assert refused(load_kind("fundus"), lungs) == 1
+    chest, fundus = (learn_published(name, real_data) for name in ("chest-x-ray", "fundus"))
+    assert refused(chest, lungs) < 0.04
+    assert refused(chest, eyes) == 1
+    assert refused(fundus, eyes) < 0.04
+    assert refused(fundus, lungs) == 1

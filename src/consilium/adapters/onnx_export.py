@@ -42,17 +42,11 @@ from consilium.data.framing import Frame
 from consilium.errors import ConfigError, DataError
 from consilium.learning.certainty import certainties
 from consilium.learning.deployed import Deployed
-from consilium.learning.familiarity import Kind, load_kind
+from consilium.learning.familiarity import Kind
 
 OPSET: Final = 20  # within what onnxruntime and onnxruntime-web 1.2x run
 PICTURES: Final = 100
 TOLERANCE: Final = 1e-4
-NO_KIND: Final = "none"
-_KINDS: Final = {
-    "cxr64": "chest-x-ray",
-    "pneumoniamnist": "chest-x-ray",
-    "retinamnist": "fundus",
-}
 _PACKAGES: Final = ("consilium", "torch", "onnx", "onnxruntime")
 
 Levels = NDArray[np.uint8]
@@ -64,12 +58,12 @@ class Wishes:
     """What the exporter says beyond the run.
 
     Attributes:
-        kind: Of picture, or "none"; None takes what is known of the project's source.
+        kind: Of picture that the model knows; None: nobody can tell.
         frame: How pictures become squares, for sources that do not say it.
         data: Folder of datasets, for imported sources.
     """
 
-    kind: str | None = None
+    kind: Kind | None = None
     frame: Frame | None = None
     data: Path | None = None
 
@@ -83,7 +77,6 @@ def export_model(finished: FinishedModel, out: Path, wishes: Wishes) -> ModelCar
     """
     _check_takes_pictures(finished, out)
     frame, window = picture_rule(finished, wishes.data, wishes.frame)
-    kind = _kind(finished, wishes.kind)
     deployed = Deployed(finished.model, finished.preprocessing).eval()
     graph = to_onnx(deployed, finished.shape)
     compare(deployed, graph.SerializeToString(), made_up_pictures(finished.shape, PICTURES))
@@ -105,7 +98,7 @@ def export_model(finished: FinishedModel, out: Path, wishes: Wishes) -> ModelCar
         preprocessing=asdict(finished.preprocessing),
         temperature=deployed.temperature,
         certainties=certainties(finished.result.test.calibration),
-        kind=None if kind is None else _as_numbers(kind),
+        kind=None if wishes.kind is None else _as_numbers(wishes.kind),
         privacy=finished.result.statement,
         sha256="",
         size=0,
@@ -221,17 +214,6 @@ def _check_takes_pictures(finished: FinishedModel, out: Path) -> None:
         raise ConfigError(f"--onnx {out.name}; expected a file name that ends in .onnx")
     if not out.parent.is_dir():
         raise ConfigError(f"--onnx {out}; expected a folder that is there: make {out.parent}")
-
-
-def _kind(finished: FinishedModel, wished: str | None) -> Kind | None:
-    source = finished.project.data.source
-    name = wished or _KINDS.get(source)
-    if name is None:
-        raise ConfigError(
-            f"nobody said what pictures of {source} look like; expected --kind chest-x-ray or "
-            "fundus, or --kind none: then nothing is refused, and the page says so"
-        )
-    return None if name == NO_KIND else load_kind(name)
 
 
 def _as_numbers(kind: Kind) -> PictureKind:

@@ -9,8 +9,10 @@ import typer
 
 from consilium.adapters.finished_models import load_finished
 from consilium.adapters.model_card import card_path
+from consilium.adapters.picture_kinds import kind_of
 from consilium.cli.extras import imported
 from consilium.data.framing import Frame
+from consilium.sdk import default_data_folder
 
 _EXTRA: Final = "export"
 
@@ -32,7 +34,9 @@ def export(
     """
     exporting = imported("consilium.adapters.onnx_export", _EXTRA)
     finished = load_finished(source, arm=arm)
-    wishes = exporting.Wishes(kind=kind, frame=frame, data=data)
+    folder = data or default_data_folder()
+    known = kind_of(finished.project.data.source, kind, folder)
+    wishes = exporting.Wishes(kind=known, frame=frame, data=folder)
     card = exporting.export_model(finished, out, wishes)
     if as_json:
         typer.echo(msgspec.json.encode(card).decode())

@@ -6,24 +6,22 @@ a few principal directions of openly published pictures cannot explain of it is 
 0 to about 1. A picture stranger than the kind's limit is refused, and so is one in colour where
 the kind is grey.
 
-Guarantees: the constants are learnt from published pictures, never from the records that a model
-is trained on, so they say nothing of a patient of any site. No promise: a picture may be of the
+Guarantees: none of its own about patients: a kind holds means and directions of its examples, so
+only published pictures are ever taken (`adapters.picture_kinds`), never records that a site
+trains on. No promise: a picture may be of the
 kind and be refused, or be of another kind and pass; the measured shares are in docs/phone.md.
 
 Source: reconstruction error as a novelty score, Bishop 1994; principal directions by SVD.
 """
 
 from dataclasses import dataclass, field
-from importlib.resources import files
 from typing import Final, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from consilium.data.framing import Frame, framed
-from consilium.errors import ConfigError
 
-KINDS: Final = ("chest-x-ray", "fundus")  # of src/consilium/learning/kinds
 _FLATTEST: Final = 1.0  # least spread, grey levels
 
 
@@ -84,6 +82,23 @@ def colourfulness(picture: NDArray[np.uint8]) -> float:
     return float((picture.max(axis=0) - picture.min(axis=0)).mean(dtype=np.float64))
 
 
+def unlearnt(
+    name: str, *, frame: Frame, grid: int, channels: int, most_colour: float = 255.0
+) -> Kind:
+    """Returns a kind that has seen no example yet."""
+    size = channels * grid**2
+    return Kind(
+        name=name,
+        frame=frame,
+        grid=grid,
+        channels=channels,
+        centre=np.zeros(size),
+        directions=np.zeros((0, size)),
+        limit=0.0,
+        most_colour=most_colour,
+    )
+
+
 def learn_kind(kind: Kind, examples: NDArray[np.uint8], *, directions: int, passing: float) -> Kind:
     """Returns `kind` with constants learnt from published examples.
 
@@ -120,32 +135,3 @@ def _rebuilt(
         limit=limit,
         most_colour=kind.most_colour,
     )
-
-
-# -- Kinds that come with the package -------------------------------------------------
-
-_FRAMES: Final[dict[str, Frame]] = {"chest-x-ray": "squash", "fundus": "crop"}
-
-
-def load_kind(name: str) -> Kind:
-    """Returns the kind called `name`.
-
-    Raises:
-        ConfigError: There is none.
-    """
-    if name not in KINDS:
-        raise ConfigError(f"kind {name!r} does not exist; expected one of {', '.join(KINDS)}")
-    with (files("consilium.learning") / "kinds" / f"{name}.npz").open("rb") as file:
-        held = np.load(file, allow_pickle=False)
-        channels, grid = held["shape"].tolist()
-        limit, most_colour = held["limits"].tolist()
-        return Kind(
-            name=name,
-            frame=_FRAMES[name],
-            grid=grid,
-            channels=channels,
-            centre=held["centre"].astype(np.float64),
-            directions=held["directions"].astype(np.float64),
-            limit=limit,
-            most_colour=most_colour,
-        )
