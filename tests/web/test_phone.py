@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from tests.phone.made import exported, finished
 
-from consilium.errors import ConfigError
+from consilium.errors import AccessDenied, ConfigError
 from consilium.web.phone import policies, site
 from consilium.web.phone.serving import make_server
 from consilium.web.phone.site import PhoneSite, draw_icon, make_site, write_site
@@ -104,10 +104,8 @@ def test_a_full_folder_is_refused(page: PhoneSite, tmp_path: Path) -> None:
 
 
 def test_a_model_without_a_promise_is_refused(tmp_path: Path) -> None:
-    model = exported(tmp_path, finished("logistic", shape=(1, 28, 28), arm="federated"))
-
-    with pytest.raises(ConfigError, match="makes no promise to patients"):
-        make_site(model)
+    with pytest.raises(AccessDenied, match="carries no privacy guarantee"):
+        exported(tmp_path, finished("logistic", shape=(1, 28, 28), arm="federated"))
 
 
 def test_scripts_that_were_not_made_are_named(

@@ -3,8 +3,9 @@
 
 The scripts, the style and the WebAssembly runtime are made from npm packages by `make phone`
 (web-build/phone, versions locked) and are part of the wheel; here a model, its card and a service
-worker that knows every file's digest are added. Guarantees: only a model whose privacy statement
-makes a promise is handed out; the same model and release give the same files.
+worker that knows every file's digest are added. Guarantees: only a model that its owner gives to
+devices, and that makes a promise of privacy, is handed out; the same model and release give the
+same files.
 """
 
 import base64
@@ -23,6 +24,8 @@ from PIL import Image, ImageDraw
 from consilium.adapters.model_card import ModelCard, read_model
 from consilium.adapters.whole_files import write_whole
 from consilium.errors import ConfigError
+from consilium.governance.model_permissions import Use
+from consilium.governance.model_permits import require
 from consilium.web.phone import policies
 
 PAGE: Final = "index.html"
@@ -77,8 +80,9 @@ def make_site(model: Path) -> PhoneSite:
     """Returns the page for MODEL.onnx and the card beside it.
 
     Raises:
-        ConfigError: The model is not its card's, makes no promise of privacy, tells no classes,
-            or the page's scripts were not made.
+        ConfigError: The model is not its card's, tells no classes, or the page's scripts were not
+            made.
+        AccessDenied: It may not be given to a device, or its card was changed.
     """
     data, card = read_model(model)
     _check(card)
@@ -113,11 +117,7 @@ def type_of(name: str) -> str:
 
 
 def _check(card: ModelCard) -> None:
-    if not card.privacy.private:
-        raise ConfigError(
-            f"model {card.name} was trained by arm {card.arm!r}, which makes no promise to "
-            "patients; expected a private one: a page hands the model to everybody"
-        )
+    require(card.permit, Use.DEVICE)
     if card.task != "classification":
         raise ConfigError(f"model {card.name} draws label maps; expected one that tells classes")
 
