@@ -26,10 +26,11 @@ import numpy as np
 import psutil
 import torch
 from matplotlib import pyplot as plt
+from tests.adapters.inference.parties import card_of
 
 from consilium.adapters.inference.asking import Offered, Patient
 from consilium.adapters.inference.kit import Address, Operators, make_kits
-from consilium.adapters.inference.publishing import Owned, make_card, publish
+from consilium.adapters.inference.publishing import Owned, publish
 from consilium.errors import ConsiliumError
 from consilium.inference import network as layers
 from consilium.inference import ranges
@@ -136,7 +137,7 @@ def measure(
 ) -> dict[str, object]:
     bounds = ranges.calibrate_ranges(net, images[:4].repeat(16, 1, 1, 1))
     compiled = compile_network(net, bounds, parties.ring)
-    publish(parties.kits / "owner", compiled, make_card(owned, compiled, "encrypted-only"))
+    publish(parties.kits / "owner", compiled, card_of(owned, compiled))
     offered = parties.offered(owned.name, parties.stock)
     parties.patient.ask(offered, images[:1].numpy())  # compiles the kernels, warms the link
     runs, error = [], 0.0

@@ -11,30 +11,38 @@ import torch
 import typer
 from numpy.typing import NDArray
 
-from consilium.adapters.inference.asking import Found, Offered, Patient, read_pictures
+from consilium.adapters.inference.asking import Found, Offered, Patient, check_kind, read_pictures
 from consilium.adapters.inference.computing import Operator
 from consilium.adapters.inference.dealing import Dealer
 from consilium.adapters.inference.kit import Address, Operators, make_kits, read_operators
+from consilium.adapters.inference.public_card import Card
 from consilium.adapters.inference.public_end import make_app, serve
 from consilium.adapters.inference.publishing import (
     Owned,
+    Trained,
+    about,
     compile_owned,
     make_card,
     publish,
     read_owned,
+    read_trained,
     revoke,
 )
-from consilium.adapters.inference.talk import Card
 from consilium.adapters.machine import use_threads
+from consilium.adapters.office.moments import system_clock
+from consilium.adapters.picture_kinds import kind_of
+from consilium.adapters.publisher_key import signer_of
+from consilium.adapters.releasing import Release, Wanted, release_of
 from consilium.cli.inferring import CostRequest, InferRequest, PublishRequest
 from consilium.data.image_files import FORMATS
 from consilium.errors import AccessDenied, ConfigError
+from consilium.governance.model_permissions import Use
 from consilium.inference.compiler import Compiled
 from consilium.inference.cost import LAN, WAN, cost_of
 from consilium.learning.models.registry import NAMES, build
 from consilium.learning.preprocessing import Preprocessing
+from consilium.sdk import default_data_folder
 
-PERMISSIONS: Final = ("encrypted-only", "device", "download")
 _BATCH: Final = 16  # images a session
 
 
@@ -64,20 +72,21 @@ def run_operator(
 
 def run_publish(request: PublishRequest) -> None:
     """Shares a model among the operators."""
-    if request.permission not in PERMISSIONS:
-        raise ConfigError(
-            f"permission {request.permission!r}, expected one of {', '.join(PERMISSIONS)}"
-        )
-    owned = read_owned(request.model)
+    said = request.pictures
+    folder = said.data or default_data_folder()
+    trained = read_trained(request.model, folder, said.frame)
+    owned, release = trained.owned, _release(trained, request)
+    kind = kind_of(trained.finished.project.data.source, said.kind, folder)
     compiled = compile_owned(owned, _calibration(request.calibrate, owned), request.ring)
     if not request.json:
         _show_cost(compiled)
-    card = make_card(owned, compiled, request.permission)
+    card = make_card(owned, compiled, about(trained, kind), release)
     name = publish(request.kit, compiled, card).hex()
     if request.json:
         typer.echo(msgspec.json.encode({"publication": name, "card": card}).decode())
         return
     typer.echo(f"published {owned.name} as {name}; the dealer prepares it when it comes by")
+    typer.echo(f"signed by {card.publisher.name}: {card.publisher.words()}")
 
 
 def run_revoke(publication: str, kit: Path) -> None:
@@ -96,7 +105,7 @@ def run_cost(request: CostRequest) -> None:
         owned = _untrained(request.model, _shape(request.shape))
         images: torch.Tensor | None = torch.randn(64, *owned.shape).clamp(-2, 2)
     else:
-        owned = read_owned(Path(request.model))
+        owned = _read(Path(request.model), framed=request.calibrate is not None)
         images = _calibration(request.calibrate, owned)
     compiled = compile_owned(owned, images, request.ring)
     if request.json:
@@ -116,6 +125,8 @@ def run_infer(request: InferRequest) -> None:
     patient = Patient(request.operators)
     try:
         offered = _chosen(patient.models(), request.model)
+        _check_publisher(offered.card, request.publisher)
+        check_kind(files, offered.card.about.input, offered.card.about.kind)
         answers = []
         for start in range(0, len(files), _BATCH):
             part = files[start : start + _BATCH]
@@ -177,7 +188,7 @@ def _pictures(files: list[Path], card: Card) -> NDArray[np.float32]:
     rule = Preprocessing(
         mean=card.mean, std=card.std, standardise_each_image=card.standardise_each_image
     )
-    return read_pictures(files, card.shape, rule)
+    return read_pictures(files, card.about.input, rule)
 
 
 def _chosen(models: tuple[Offered, ...], name: str | None) -> Offered:
@@ -204,8 +215,30 @@ def _files(places: tuple[Path, ...]) -> list[Path]:
 def _calibration(folder: Path | None, owned: Owned) -> torch.Tensor | None:
     if folder is None:
         return None
-    pictures = read_pictures(_files((folder,)), owned.shape, owned.preprocessing)
+    pictures = read_pictures(_files((folder,)), owned.rule, owned.preprocessing)
     return torch.from_numpy(pictures)
+
+
+def _release(trained: Trained, request: PublishRequest) -> Release:
+    wanted = Wanted(
+        uses=(Use.ENCRYPTED_INFERENCE,),
+        words=request.signing.permission,
+        narrowest="encrypted-only",
+    )
+    signer = signer_of(request.signing.key)
+    return release_of(trained.finished, trained.papers, wanted, signer, system_clock())
+
+
+def _read(path: Path, *, framed: bool) -> Owned:
+    return read_trained(path, default_data_folder(), None).owned if framed else read_owned(path)
+
+
+def _check_publisher(card: Card, expected: str | None) -> None:
+    if expected is not None and " ".join(expected.split()) != card.publisher.words():
+        raise AccessDenied(
+            f"model {card.name} was published by {card.publisher.name!r} "
+            f"({card.publisher.words()}); expected {expected}: nothing was sent"
+        )
 
 
 def _untrained(name: str, shape: tuple[int, ...]) -> Owned:

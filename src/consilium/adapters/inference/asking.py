@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consilium.adapters.inference.kit import read_operators
-from consilium.adapters.inference.talk import Card
-from consilium.data.image_files import FORMATS, read_image, suffix_of
-from consilium.data.rendering import Rendering
+from consilium.adapters.inference.public_card import Card, check_card
+from consilium.adapters.model_card import Input, PictureKind
+from consilium.adapters.picture_input import judge, levels_of, read_plane
 from consilium.data.samples import MAX_FILE_BYTES
 from consilium.errors import ConsiliumError, DataError, RoundAborted
 from consilium.inference.messages import AnswerShare, InputShare
@@ -97,11 +97,10 @@ class Patient:
 
         Raises:
             RoundAborted: An operator does not answer.
-            DataError: They describe a model differently.
+            DataError: They describe a model differently, or not as this release does.
+            AccessDenied: A card is not as its publisher signed it.
         """
-        lists = [
-            msgspec.json.decode(self._get(k, "/v1/models").content, type=_List) for k in (0, 1)
-        ]
+        lists = [self._list(k) for k in (0, 1)]
         other = {one.publication: one for one in lists[1].models}
         found = []
         for one in lists[0].models:
@@ -110,8 +109,18 @@ class Patient:
                 continue
             if (twin.card, twin.program) != (one.card, one.program):
                 raise DataError("the operators describe a model differently; ask neither of them")
+            check_card(one.card)
             found.append(one)
         return tuple(found)
+
+    def _list(self, operator: int) -> _List:
+        try:
+            return msgspec.json.decode(self._get(operator, "/v1/models").content, type=_List)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise DataError(
+                f"operator {operator} describes its models in another form ({error}); expected "
+                "that of this release: use the same one"
+            ) from None
 
     def ask(self, offered: Offered, images: NDArray[np.float32]) -> Found:
         """Returns the answer for preprocessed images (n, channels, height, width).
@@ -197,25 +206,46 @@ def _reason(said: httpx.Response) -> str:
 
 
 def read_pictures(
-    files: Sequence[Path], shape: tuple[int, ...], preprocessing: Preprocessing
+    files: Sequence[Path], rule: Input, preprocessing: Preprocessing
 ) -> NDArray[np.float32]:
     """Returns pictures as the model sees them, (n, channels, height, width).
 
     Raises:
         DataError: A file that is no picture, or too large, by name.
     """
-    channels, height, width = shape
-    if height != width:
-        raise DataError(f"the model takes {height}x{width}; pictures are made square only")
-    rule = Rendering(size=height, channels=1 if channels == 1 else 3)
-    stored = np.concatenate([_rendered(file, rule) for file in files])
+    stored = np.stack([_levels(file, rule) for file in files])
     images: NDArray[np.float32] = preprocessing.inputs(stored).numpy()
     return images
 
 
-def _rendered(file: Path, rule: Rendering) -> NDArray[np.uint8]:
-    if suffix_of(file.name) not in FORMATS:
-        raise DataError(f"{file.name} is no picture; expected one of {', '.join(FORMATS)}")
+def check_kind(files: Sequence[Path], rule: Input, kind: PictureKind | None) -> None:
+    """Refuses pictures of another kind than the model knows; asks nobody.
+
+    Raises:
+        DataError: One is, or is no picture, by name.
+    """
+    if kind is None:
+        return
+    for file in files:
+        verdict, _ = judge(_plane(file, rule), kind)
+        if verdict != "known":
+            what = kind.name.replace("-", " ")
+            colour = " (it is in colour)" if verdict == "in colour" else ""
+            raise DataError(
+                f"{file.name} does not look like a picture of kind {what}{colour}; nothing was "
+                "sent: choose another picture, or another model"
+            )
+
+
+def _levels(file: Path, rule: Input) -> NDArray[np.uint8]:
+    plane = _plane(file, rule)
+    try:
+        return levels_of(plane, rule)
+    except DataError as error:
+        raise DataError(f"{file.name}: {error}") from None
+
+
+def _plane(file: Path, rule: Input) -> NDArray[np.uint8]:
     try:
         if file.stat().st_size > MAX_FILE_BYTES:
             raise DataError(f"{file.name} is over {MAX_FILE_BYTES} bytes; give a smaller one")
@@ -223,10 +253,6 @@ def _rendered(file: Path, rule: Rendering) -> NDArray[np.uint8]:
     except OSError as error:
         raise DataError(f"{file.name} cannot be read ({error.strerror}); check its path") from None
     try:
-        picture, _ = next(iter(rule.records(read_image(data, file.name))))
+        return read_plane(data, file.name, rule)
     except ConsiliumError as error:
         raise DataError(f"{file.name}: {error}; give a whole picture") from None
-    except Exception as error:  # noqa: BLE001 - whatever Pillow raises on damage
-        kind = type(error).__name__
-        raise DataError(f"{file.name} is damaged ({kind}); give a whole one") from None
-    return picture[None]

@@ -9,13 +9,13 @@ import threading
 from pathlib import Path
 from typing import Final, final
 
-import msgspec
 from msgspec.msgpack import Decoder
 
 from consilium import wire
 from consilium.adapters.inference.links import LARGEST
 from consilium.adapters.inference.material_store import MaterialStore
-from consilium.adapters.inference.talk import Card, Held, PutModel
+from consilium.adapters.inference.public_card import read_card
+from consilium.adapters.inference.talk import Held, PutModel
 from consilium.adapters.whole_files import sync_folder, write_whole
 from consilium.errors import AccessDenied, DataError, LocalProtocolError
 from consilium.inference.messages import MaskSeed, WeightOpening
@@ -42,7 +42,7 @@ class Published:
 
     def __init__(self, folder: Path, put: PutModel, *, first: bool) -> None:
         self.put, self.first = put, first
-        self.card = msgspec.json.decode(put.card, type=Card)
+        self.card = read_card(put.card)
         self.materials = MaterialStore(folder / "material", put.share.publication)
         self._folder = folder
         self._state: Appointed | Unmasking | Holding = Appointed(first=first)
