@@ -23,12 +23,11 @@ from consilium.errors import AccessDenied, ConfigError, DataError
 from consilium.federation.arms import MAIN_ARM
 from consilium.federation.project import Project, parse_project
 from consilium.federation.results import RunResult
-from consilium.governance.model_permits import Permit, Publisher, read_permit
+from consilium.governance.model_permits import PERMIT, Permit, Publisher, read_permit
 from consilium.learning.models.registry import build
 from consilium.learning.preprocessing import Preprocessing
 
 PROJECT: Final = "project.toml"
-PERMIT: Final = "model.permit.json"
 _RUNS: Final = "runs"
 _FRAMES: Final[Mapping[str, Frame]] = {
     "cxr64": "squash",

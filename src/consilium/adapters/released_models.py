@@ -12,14 +12,14 @@ import hashlib
 from pathlib import Path
 from typing import Final
 
-from consilium.adapters.finished_models import PERMIT, PROJECT
+from consilium.adapters.finished_models import PROJECT
 from consilium.adapters.office.office import Office
 from consilium.adapters.office.terms import project_of
 from consilium.adapters.stage import MODEL, RESULT
 from consilium.adapters.whole_files import write_whole
 from consilium.errors import ConfigError, DataError
 from consilium.governance.access import Actor
-from consilium.governance.model_permits import Permit, encode_permit
+from consilium.governance.model_permits import PERMIT, Permit, encode_permit
 
 MODELS: Final = "models"  # of an office's folder
 _SEED: Final = 0  # of hosted runs

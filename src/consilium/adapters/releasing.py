@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import final
 
-from consilium.adapters.finished_models import PERMIT, FinishedModel, Papers
+from consilium.adapters.finished_models import FinishedModel, Papers
 from consilium.adapters.model_card import check_permit, worst_epsilon
 from consilium.errors import AccessDenied, ConfigError
 from consilium.governance.model_permissions import Use, permissions_of
 from consilium.governance.model_permits import (
+    PERMIT,
     UNCOUNTED,
     Permit,
     Signer,

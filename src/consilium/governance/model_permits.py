@@ -31,6 +31,7 @@ from consilium.governance.six_words import key_words
 from consilium.wire import digest
 
 FORMAT: Final = "consilium-permit/1"
+PERMIT: Final = "model.permit.json"  # the file beside the weights
 UNCOUNTED: Final = 0  # version of a model that no office keeps
 _LARGEST: Final = 1 << 14  # bytes
 _Hex32 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
