@@ -6,7 +6,7 @@ before anything of it is computed on or shared. Guarantees: what is too large, d
 planes is refused by name. Not here: the model.
 """
 
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,10 @@ from consilium.errors import DataError
 from consilium.learning.familiarity import Kind, colourfulness
 
 Verdict: TypeAlias = Literal["known", "strange", "in colour"]
+KIND_WORDS: Final = {
+    "chest-x-ray": "a chest X-ray",
+    "fundus": "a photograph of the back of an eye",
+}
 
 
 def read_plane(data: bytes, name: str, rule: Input) -> NDArray[np.uint8]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from consilium.adapters.inference.kit import read_operators
 from consilium.adapters.inference.public_card import Card, check_card
 from consilium.adapters.model_card import Input, PictureKind
-from consilium.adapters.picture_input import judge, levels_of, read_plane
+from consilium.adapters.picture_input import KIND_WORDS, judge, levels_of, read_plane
 from consilium.data.samples import MAX_FILE_BYTES
 from consilium.errors import ConsiliumError, DataError, RoundAborted
 from consilium.inference.messages import AnswerShare, InputShare
@@ -229,10 +229,10 @@ def check_kind(files: Sequence[Path], rule: Input, kind: PictureKind | None) -> 
     for file in files:
         verdict, _ = judge(_plane(file, rule), kind)
         if verdict != "known":
-            what = kind.name.replace("-", " ")
+            what = KIND_WORDS.get(kind.name, f"a picture of kind {kind.name}")
             colour = " (it is in colour)" if verdict == "in colour" else ""
             raise DataError(
-                f"{file.name} does not look like a picture of kind {what}{colour}; nothing was "
+                f"{file.name} does not look like {what}{colour}; nothing was "
                 "sent: choose another picture, or another model"
             )
 
@@ -255,4 +255,4 @@ def _plane(file: Path, rule: Input) -> NDArray[np.uint8]:
     try:
         return read_plane(data, file.name, rule)
     except ConsiliumError as error:
-        raise DataError(f"{file.name}: {error}; give a whole picture") from None
+        raise DataError(f"{file.name}: {error}; nothing was sent: give a whole picture") from None
