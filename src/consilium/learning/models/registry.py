@@ -50,6 +50,7 @@ _MODELS: Final[Mapping[str, _Model]] = {
     "small-cnn": _Model(make=SmallCnn, least_side=8),
     "small-cnn-relu": _Model(make=partial(SmallCnn, activation=nn.ReLU), least_side=8),
     "squeezenet": _Model(make=SqueezeNet, least_side=32),
+    "squeezenet-average": _Model(make=partial(SqueezeNet, average=True), least_side=32),
     "nf-resnet": _Model(make=NfResNet, least_side=28),
     "nf-resnet18": _Model(make=NfResNet18, least_side=32),
     "resnet18": _Model(make=partial(resnet, blocks=(2, 2, 2, 2), bottleneck=False), least_side=16),
