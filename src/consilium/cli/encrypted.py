@@ -83,7 +83,9 @@ def run_revoke(publication: str, kit: Path) -> None:
     try:
         name = bytes.fromhex(publication)
     except ValueError:
-        raise ConfigError("a publication is 64 hexadecimal digits; see inference publish") from None
+        name = b""
+    if len(name) != 32:
+        raise ConfigError("a publication is 64 hexadecimal digits; see inference publish")
     revoke(kit, name)
     typer.echo("revoked at both operators")
 
