@@ -546,9 +546,9 @@ GOVERNANCE = [
     ),
     one(
         "another kind of picture stays here",
-        "cli/encrypted.py",
-        "        check_kind(files, offered.card.about.input, offered.card.about.kind)\n",
-        "",
+        "adapters/inference/folders.py",
+        "sort_pictures(part, card.about.input, rule, card.about.kind)",
+        "sort_pictures(part, card.about.input, rule, None)",
         PUBLIC_CARD,
     ),
     one(

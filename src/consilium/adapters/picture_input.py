@@ -33,7 +33,15 @@ def read_plane(data: bytes, name: str, rule: Input) -> NDArray[np.uint8]:
     Raises:
         DataError: It cannot be read, has several planes, or is too large.
     """
-    sample = _sample(data, name)
+    return plane_of(_sample(data, name), rule)
+
+
+def plane_of(sample: Sample, rule: Input) -> NDArray[np.uint8]:
+    """Returns grey levels (channels, height, width) of a picture that was read.
+
+    Raises:
+        DataError: It has several planes, or other channels.
+    """
     channels, depth = sample.pixels.shape[:2]
     if depth != 1 or channels not in (1, 3):
         raise DataError(

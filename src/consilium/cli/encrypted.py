@@ -3,18 +3,18 @@
 
 import threading
 from pathlib import Path
-from typing import Final
 
 import msgspec
 import numpy as np
 import torch
 import typer
-from numpy.typing import NDArray
 
-from consilium.adapters.inference.asking import Found, Offered, Patient, check_kind, read_pictures
+from consilium.adapters.inference.asking import Found, Offered, Patient
 from consilium.adapters.inference.computing import Operator
 from consilium.adapters.inference.dealing import Dealer
+from consilium.adapters.inference.folders import Asked, ask_all
 from consilium.adapters.inference.kit import Address, Operators, make_kits, read_operators
+from consilium.adapters.inference.pictures import find_pictures, read_pictures
 from consilium.adapters.inference.public_card import Card
 from consilium.adapters.inference.public_end import make_app, serve
 from consilium.adapters.inference.publishing import (
@@ -34,16 +34,13 @@ from consilium.adapters.picture_kinds import kind_of
 from consilium.adapters.publisher_key import signer_of
 from consilium.adapters.releasing import Release, Wanted, release_of
 from consilium.cli.inferring import CostRequest, InferRequest, PublishRequest
-from consilium.data.image_files import FORMATS
-from consilium.errors import AccessDenied, ConfigError
+from consilium.errors import AccessDenied, ConfigError, DataError
 from consilium.governance.model_permissions import Use
 from consilium.inference.compiler import Compiled
 from consilium.inference.cost import LAN, WAN, cost_of
 from consilium.learning.models.registry import NAMES, build
 from consilium.learning.preprocessing import Preprocessing
 from consilium.sdk import default_data_folder
-
-_BATCH: Final = 16  # images a session
 
 
 def run_setup(folder: Path, first: str, second: str) -> None:
@@ -94,7 +91,9 @@ def run_revoke(publication: str, kit: Path) -> None:
     try:
         name = bytes.fromhex(publication)
     except ValueError:
-        raise ConfigError("a publication is 64 hexadecimal digits; see inference publish") from None
+        name = b""
+    if len(name) != 32:
+        raise ConfigError("a publication is 64 hexadecimal digits; see inference publish")
     revoke(kit, name)
     typer.echo("revoked at both operators")
 
@@ -121,30 +120,27 @@ def run_infer(request: InferRequest) -> None:
             f"mode {request.mode!r}, expected encrypted; on the device: consilium export, and the "
             "page on the phone"
         )
-    files = _files(request.images)
+    files = find_pictures(request.images)
     patient = Patient(request.operators)
     try:
         offered = _chosen(patient.models(), request.model)
         _check_publisher(offered.card, request.publisher)
-        check_kind(files, offered.card.about.input, offered.card.about.kind)
-        answers = []
-        for start in range(0, len(files), _BATCH):
-            part = files[start : start + _BATCH]
-            found = patient.ask(offered, _pictures(part, offered.card))
-            answers.append(_answers(part, offered, found))
+        asked = ask_all(patient, offered, files)
     finally:
         patient.close()
+    answers = [_answers(part, offered, found) for part, found in asked.batches]
     if request.json:
-        typer.echo(msgspec.json.encode({"model": offered.card.name, "batches": answers}).decode())
-        return
-    for batch in answers:
-        for one in batch.images:
-            typer.echo(f"{one.file}: {one.label}")
-        typer.echo(
-            f"online {batch.online_seconds:.2f} s, offline {batch.offline_seconds:.2f} s, "
-            f"{batch.bytes / 1e6:.1f} MB, {batch.rounds:.0f} rounds"
-        )
-    typer.echo("Not a diagnosis: ask a physician.")
+        told = {
+            "model": offered.card.name,
+            "batches": answers,
+            "unanswered": [
+                {"file": one.file.name, "reason": one.reason} for one in asked.unanswered
+            ],
+        }
+        typer.echo(msgspec.json.encode(told).decode())
+    elif answers:
+        _show_answers(answers)
+    _refuse_unanswered(asked)
 
 
 # -- Parts ----------------------------------------------------------------------------
@@ -166,6 +162,32 @@ class _Batch(msgspec.Struct, frozen=True, kw_only=True):
     uploaded: int
 
 
+def _show_answers(answers: list[_Batch]) -> None:
+    for batch in answers:
+        for one in batch.images:
+            typer.echo(f"{one.file}: {one.label}")
+        typer.echo(
+            f"online {batch.online_seconds:.2f} s, offline {batch.offline_seconds:.2f} s, "
+            f"{batch.bytes / 1e6:.1f} MB, {batch.rounds:.0f} rounds"
+        )
+    typer.echo("Not a diagnosis: ask a physician.")
+
+
+def _refuse_unanswered(asked: Asked) -> None:
+    """Names every file without an answer; what was answered is printed already."""
+    bad = asked.unanswered
+    if not bad:
+        return
+    if len(bad) == 1 and not asked.batches:
+        raise DataError(bad[0].reason)
+    for one in bad:
+        typer.echo(f"{one.file.name}: no answer: {one.reason}", err=True)
+    done = sum(len(part) for part, _ in asked.batches)
+    raise DataError(
+        f"{len(bad)} of {done + len(bad)} files have no answer; the others have: give these again"
+    )
+
+
 def _answers(files: list[Path], offered: Offered, found: Found) -> _Batch:
     classes = offered.card.classes
     images = tuple(
@@ -184,13 +206,6 @@ def _answers(files: list[Path], offered: Offered, found: Found) -> _Batch:
     )
 
 
-def _pictures(files: list[Path], card: Card) -> NDArray[np.float32]:
-    rule = Preprocessing(
-        mean=card.mean, std=card.std, standardise_each_image=card.standardise_each_image
-    )
-    return read_pictures(files, card.about.input, rule)
-
-
 def _chosen(models: tuple[Offered, ...], name: str | None) -> Offered:
     fitting = [one for one in models if name in (None, one.card.name, one.publication)]
     if len(fitting) != 1:
@@ -202,20 +217,10 @@ def _chosen(models: tuple[Offered, ...], name: str | None) -> Offered:
     return fitting[0]
 
 
-def _files(places: tuple[Path, ...]) -> list[Path]:
-    files = []
-    for place in places:
-        inside = sorted(place.iterdir()) if place.is_dir() else [place]
-        files += [one for one in inside if not place.is_dir() or one.suffix.lower() in FORMATS]
-    if not files:
-        raise ConfigError("no pictures there; expected files, or folders of them")
-    return files
-
-
 def _calibration(folder: Path | None, owned: Owned) -> torch.Tensor | None:
     if folder is None:
         return None
-    pictures = read_pictures(_files((folder,)), owned.rule, owned.preprocessing)
+    pictures = read_pictures(find_pictures((folder,)), owned.rule, owned.preprocessing)
     return torch.from_numpy(pictures)
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Final, TypeAlias, final
 import typer
 
 from consilium.cli.office import Json, OfficeFolder
+from consilium.governance.model_permissions import permissions_of
 
 model = typer.Typer(
     name="model",
@@ -45,8 +46,12 @@ class Signing:
 
 
 def signing(permission: list[str] | None, key: Path | None) -> Signing:
-    """Returns the two options as one value."""
-    return Signing(permission=tuple(permission or ()), key=key)
+    """Returns the two options as one value.
+
+    Raises:
+        ConfigError: A word is none.
+    """
+    return Signing(permission=permissions_of(permission or ()).words(), key=key)
 
 
 def releasing() -> ModuleType:

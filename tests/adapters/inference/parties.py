@@ -142,7 +142,7 @@ def publish_small(parties: Parties, *, stock: int = 3) -> bytes:
 
 def card_of(model: Owned, compiled: Compiled, kind: Kind | None = None) -> Card:
     """Returns a public card as of a model that was trained privately, by a lone owner."""
-    finished = made.finished(source="digits", shape=model.shape, classes=model.classes)
+    finished = made.finished("logistic", source="digits", shape=model.shape, classes=model.classes)
     trained = Trained(
         owned=model,
         finished=finished,

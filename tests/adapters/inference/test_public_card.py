@@ -18,7 +18,8 @@ from tests.adapters.inference.parties import (
 from tests.phone.made import CHEST, chest, encoded, exported, finished, fundus, photograph
 
 from consilium.adapters.device import DeviceModel
-from consilium.adapters.inference.asking import Patient, check_kind, read_pictures
+from consilium.adapters.inference.asking import Patient
+from consilium.adapters.inference.pictures import read_pictures, sort_pictures
 from consilium.adapters.inference.public_card import Card, check_card, read_card
 from consilium.adapters.inference.publishing import compile_owned, publish
 from consilium.adapters.model_card import Input
@@ -114,21 +115,20 @@ def test_two_operators_that_show_a_forged_card_are_not_asked(parties: Parties, c
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (encoded(photograph()), r"a chest X-ray \(it is in colour\); nothing was sent"),
-        (encoded(255 - chest()), "does not look like a chest X-ray; nothing was sent"),
-        (b"no picture", "nothing was sent: give a whole picture"),
+        (encoded(photograph()), r"a chest X-ray \(it is in colour\); nothing of it was sent"),
+        (encoded(255 - chest()), "does not look like a chest X-ray; nothing of it was sent"),
+        (b"no picture", "wrong extension"),
     ],
 )
 def test_another_kind_of_picture_stays_here(
     parties: Parties, tmp_path: Path, data: bytes, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    good = file(tmp_path, "a.png", encoded(chest()))
     bad = file(tmp_path, "b.png", data)
     asked: list[object] = []
     monkeypatch.setattr(Patient, "ask", lambda *arguments: asked.append(arguments))
 
     with pytest.raises(DataError, match=f"b.png.*{words}"):
-        run_infer(request(parties, good, bad))
+        run_infer(request(parties, bad))
 
     assert asked == []
 
@@ -158,7 +158,11 @@ def test_a_picture_of_the_kind_is_answered(
 
 
 def test_without_a_kind_every_picture_passes(tmp_path: Path) -> None:
-    check_kind([file(tmp_path, "a.png", encoded(photograph()))], GREY, None)
+    files = [file(tmp_path, "a.png", encoded(photograph()))]
+
+    good, _, bad = sort_pictures(files, GREY, Preprocessing(), None)
+
+    assert (good, bad) == (files, [])
 
 
 def test_of_several_pictures_the_strange_one_is_named(tmp_path: Path) -> None:
@@ -167,8 +171,11 @@ def test_of_several_pictures_the_strange_one_is_named(tmp_path: Path) -> None:
         file(tmp_path, "b.png", encoded(fundus())),
     ]
 
-    with pytest.raises(DataError, match=r"b\.png does not look like"):
-        check_kind(files, GREY, kind_numbers(CHEST))
+    good, images, bad = sort_pictures(files, GREY, Preprocessing(), kind_numbers(CHEST))
+
+    assert (good, images.shape) == (files[:1], (1, 1, 64, 64))
+    assert [one.file for one in bad] == files[1:]
+    assert "b.png does not look like a chest X-ray" in bad[0].reason
 
 
 def test_pictures_are_framed_as_on_the_device(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from consilium.adapters.finished_models import (
 )
 from consilium.adapters.inference.kit import read_operators
 from consilium.adapters.inference.links import dial
+from consilium.adapters.inference.pictures import square
 from consilium.adapters.inference.public_card import About, Card
 from consilium.adapters.inference.talk import REPLY, PutModel, Refused, Revoke
 from consilium.adapters.model_card import Input
@@ -62,16 +63,9 @@ class Owned:
         """From a picture to grey levels.
 
         Raises:
-            ConfigError: The model takes pictures that are not square.
+            DataError: The model takes pictures that are not square.
         """
-        channels, height, width = self.shape
-        if height != width:
-            raise ConfigError(
-                f"the model takes {height}x{width}; expected a square: pictures are made square"
-            )
-        return Input(
-            channels=1 if channels == 1 else 3, size=height, frame=self.frame, window=self.window
-        )
+        return square(self.shape, self.frame, self.window)
 
 
 @final

@@ -288,7 +288,7 @@ def model(request: Request, actor: CurrentActor, office: TheOffice, model: str) 
 def _downloads(one: ModelVersion) -> tuple[Link, ...]:
     allowed = [use for use in Use if may_use(one, use).allowed]
     weights = Link("Weights, safetensors", f"/models/{one.id}/file")
-    permit = Link("Permit, signed by the office", f"/models/{one.id}/permit.json")
+    permit = Link("Permit, signed by the office", f"/models/{one.id}/signed-permit")
     return (*([weights] if Use.DOWNLOAD in allowed else []), *([permit] if allowed else []))
 
 
@@ -331,7 +331,7 @@ def model_file(request: Request, actor: CurrentActor, office: TheOffice, model: 
     return model_answer(request, allowed)
 
 
-@router.get("/models/{model}/permit.json", response_model=None)
+@router.get("/models/{model}/signed-permit", response_model=None)
 def permit_file(actor: CurrentActor, office: TheOffice, model: str) -> Response:
     """Hands out the office's signed word on a version, to lie beside the weights; logged."""
     one = _model(office, actor, model)
