@@ -3,6 +3,7 @@
 
 import { Engine, forget, installed } from "./engine.js";
 import { drawHeat, drawPreview } from "./pictures.js";
+import { verifyCard } from "./verify.js";
 import { Words } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
@@ -186,6 +187,13 @@ async function verify() {
   const digest = found.match(/.{8}/g).join(" ");
   const key = found === engine.card.sha256 ? "verified" : "unverified";
   $("verified").textContent = words.of(key, { digest });
+  const { state, ...who } = await verifyCard(engine.card);
+  const under = state === "signed" && who.words !== who.owner.words ? "under" : state;
+  $("signed").textContent = words.of(`signature.${under}`, {
+    ...who,
+    owner: who.owner?.name,
+    ownerWords: who.owner?.words,
+  });
 }
 
 async function remove() {
