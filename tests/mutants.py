@@ -475,13 +475,6 @@ GOVERNANCE = [
         PERMITTED,
     ),
     one(
-        "encrypted only is that alone",
-        "governance/model_permissions.py",
-        "if permissions.encrypted_only:",
-        "if False:",
-        PERMITTED,
-    ),
-    one(
         "a permit's signature is checked",
         "governance/model_permits.py",
         "key.verify(bytes.fromhex(document.signature), _signed_text(document))",
