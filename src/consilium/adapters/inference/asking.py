@@ -34,6 +34,7 @@ from consilium.learning.preprocessing import Preprocessing
 _PATIENCE: Final = 60.0  # seconds for an answer
 _CONNECT: Final = 5.0
 _READ: Final = 30.0
+_KEPT: Final = 2.0  # seconds that an unused connection is kept: fewer than the operators' own 5
 
 
 class Offered(msgspec.Struct, frozen=True):
@@ -76,12 +77,13 @@ class Patient:
     def __init__(self, public: Path) -> None:
         context = ssl.create_default_context(cafile=str(public / "authority.pem"))
         context.minimum_version = ssl.TLSVersion.TLSv1_3
-        limits = httpx.Timeout(_READ, connect=_CONNECT)
+        patience = httpx.Timeout(_READ, connect=_CONNECT)
         self._clients = [
             httpx.Client(
                 base_url=f"https://{one.host}:{one.port}",
                 verify=context,
-                timeout=limits,
+                timeout=patience,
+                limits=httpx.Limits(keepalive_expiry=_KEPT),
                 trust_env=False,
             )
             for one in read_operators(public).computing
