@@ -76,6 +76,7 @@ class SpuRuntime:
         self.trust = _TRUST[protocol]
         self._image = network.image
         self._patience = patience
+        self.addresses = [f"127.0.0.1:{port}" for port in _free_ports(spu_process.NODES[protocol])]
         self._programs: dict[int, bytes] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="consilium-spu-")
         self._parties: list[_Party] = []
@@ -126,13 +127,11 @@ class SpuRuntime:
     # -- Parts --------------------------------------------------------------------------
 
     def _start(self, python: Path, described: Described, protocol: SpuProtocol) -> None:
-        count = spu_process.NODES[protocol]
         layers, weights = described
         folder = Path(self._folder.name) / "kits"
-        addresses = [f"127.0.0.1:{port}" for port in _free_ports(count)]
         _make_links(folder)
         log = Path(self._folder.name)
-        names = ("owner", "patient", *(f"node {k}" for k in range(count)))
+        names = ("owner", "patient", *(f"node {k}" for k in range(len(self.addresses))))
         for name in names:
             self._parties.append(_Party(python, name, log / f"{name}.txt"))
         shapes, parts = spu_process.pack_arrays(weights)
@@ -140,7 +139,7 @@ class SpuRuntime:
         self._patient.say({"protocol": protocol})
         for rank, node in enumerate(self._nodes):
             (share,) = self._hear([self._owner])
-            place = {"rank": rank, "addresses": addresses, "kit": str(folder / _KITS[rank])}
+            place = {"rank": rank, "addresses": self.addresses, "kit": str(folder / _KITS[rank])}
             sizes = share.head["sizes"]
             node.say({"protocol": protocol, "sizes": sizes, **place}, share.parts)
         self._hear(self._nodes)

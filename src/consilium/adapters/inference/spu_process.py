@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 NODES: Final = {"ABY3": 3, "CHEETAH": 2}
 FRACTION_BITS: Final = 18
 _LOWEST: Final = -3e4  # below any value before a maximum that 18 of 64 bits leave room for
-_RECEIVE_MS: Final = 120_000  # a node waits so long for another
+_RECEIVE_MS: Final = 600_000  # a node waits so long for another
 _SENT: Final = re.compile(r"send bytes (\d+)")
 
 # -- Messages ---------------------------------------------------------------------------
