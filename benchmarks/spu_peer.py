@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """SPU on the same network, its nodes as processes; run by the interpreter of an own environment.
 
-usage: python spu_peer.py JOB.pkl [--protocol ABY3|CHEETAH] [--limit 540]
+usage: python spu_peer.py JOB.pkl [--protocol ABY3|CHEETAH] [--limit 540] [--repeats N]
 
 Makes shares, starts the nodes on loopback, prints JSON. No TLS (ours has it), so nothing is added
 to what SPU costs. ABY3: three nodes, one may look. Cheetah: two, either may look. No dealer.
@@ -104,11 +104,13 @@ def main() -> None:
     parser.add_argument("job", type=Path)
     parser.add_argument("--protocol", default="ABY3", choices=list(ours.NODES))
     parser.add_argument("--limit", type=float, default=540.0)
+    parser.add_argument("--repeats", type=int, help="instead of the job's")
     parser.add_argument("--node", type=int)
     asked = parser.parse_args()
     if asked.node is not None:
         node(asked.job, asked.node)
     job, count = pickle.loads(asked.job.read_bytes()), ours.NODES[asked.protocol]  # noqa: S301
+    job["repeats"] = asked.repeats or job["repeats"]
     folder = asked.job.parent / f"spu-{asked.protocol.lower()}"
     folder.mkdir(exist_ok=True)
     image, weights = job["image"], job["weights"]
