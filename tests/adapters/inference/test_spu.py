@@ -97,24 +97,24 @@ def test_the_bytes_of_the_last_run_are_read_from_the_log() -> None:
 
 @pytest.fixture
 def runtime() -> Iterator[SpuRuntime]:
-    with SpuRuntime(spu_python(), NETWORK) as made:
+    with SpuRuntime(spu_python(), NETWORK, patience=60.0) as made:
         yield made
 
 
 @pytest.mark.spu
 @pytest.mark.timeout(300)
-def test_a_node_that_is_killed_while_computing_ends_the_run(runtime: SpuRuntime) -> None:
-    victim = runtime._nodes[1].process
-    processes = [one.process for one in runtime._parties]
-    os.kill(victim.pid, signal.SIGSTOP)  # so that the others wait for it
-    threading.Timer(2.0, victim.kill).start()
+@pytest.mark.parametrize("name", ["node 1", "patient"])
+def test_who_is_killed_while_nodes_compute_ends_the_run(runtime: SpuRuntime, name: str) -> None:
+    parties = {one.name: one.process for one in runtime._parties}
+    os.kill(parties["node 1"].pid, signal.SIGSTOP)  # so that the others wait for it
+    threading.Timer(2.0, parties[name].kill).start()
     start = time.monotonic()
 
-    with pytest.raises(RoundAborted, match="SPU: node 1 stopped"):
+    with pytest.raises(RoundAborted, match=f"SPU: {name} stopped"):
         runtime.infer(images(1))
 
     assert time.monotonic() - start < 30
-    assert all(one.poll() is not None for one in processes)
+    assert all(one.poll() is not None for one in parties.values())
     with pytest.raises(RoundAborted, match="processes have ended"):
         runtime.infer(images(1))
 
