@@ -38,6 +38,20 @@ CONTRACT: Final = "tests/governance/test_contract.py"
 LOG: Final = "tests/governance/test_audit_log.py"
 ASSOCIATION: Final = "tests/governance/test_association.py"
 HOSTED: Final = "tests/governance/test_hosting.py"
+OPERATOR: Final = "tests/inference/test_operator.py"
+MATERIAL: Final = "tests/inference/test_material.py"
+RING: Final = "tests/inference/test_ring.py"
+COMPILER: Final = "tests/inference/test_compiler.py"
+GONE: Final = "tests/inference/test_transcripts.py"
+INFERRING: Final = "tests/adapters/inference"
+STORE: Final = f"{INFERRING}/test_material_store.py"
+SHELF: Final = f"{INFERRING}/test_shelf.py"
+SESSIONS: Final = f"{INFERRING}/test_sessions.py"
+LINKS: Final = f"{INFERRING}/test_links.py"
+ENDINGS: Final = f"{INFERRING}/test_endings.py"
+PUBLIC: Final = f"{INFERRING}/test_public_end.py"
+PICTURES: Final = f"{INFERRING}/test_pictures.py"
+DRAWN: Final = f"{INFERRING}/test_randomness.py"
 
 Edit = tuple[str, str, str]  # file under src/consilium, text, what takes its place
 
@@ -473,7 +487,158 @@ GOVERNANCE = [
     ),
 ]
 
-MUTANTS: Final = (*PROTOCOL, *NOISED, *SITES, *IMPORT, *LEARNING, *LEDGER, *GOVERNANCE)
+INFERENCE = [
+    one("inference: receipts of marks", "inference/operator.py",
+        "if event.receipts != marks:", "if False:", OPERATOR),
+    one("inference: an opening's session and number", "inference/operator.py",
+        "if (other.session, other.number) != (state.session, state.number):", "if False:",
+        OPERATOR),
+    one("inference: most images a session", "inference/operator.py",
+        "== len(numbers) <= MOST_IMAGES:", "== len(numbers):", OPERATOR),
+    one("inference: no material twice a session", "inference/operator.py",
+        "if not 1 <= len(set(numbers)) == len(numbers)", "if not 1 <= len(numbers)", OPERATOR),
+    one("inference: material of this publication", "inference/operator.py",
+        "if any(one.publication != model.publication for one in materials):", "if False:",
+        OPERATOR),
+    one("inference: seed of this publication", "inference/operator.py",
+        "if share.publication != event.seed.publication:", "if False:", OPERATOR),
+    one("inference: weights of this publication", "inference/operator.py",
+        "if other.publication != state.publication:", "if False:", OPERATOR),
+    one("inference: as many images as materials", "inference/operator.py",
+        "if share.count != len(state.numbers):", "if False:", OPERATOR),
+    one("inference: words of the ring", "inference/ring.py",
+        "if bits % 8 and bool(np.any(words >> kind.type(bits))):", "if False:", RING),
+    one("inference: exact sizes", "inference/ring.py",
+        "if len(data) != count * size:", "if len(data) < count * size:", RING),
+    one("inference: a random first share", "inference/sharing.py",
+        "first = reduce(drawn, bits)", "first = reduce(drawn * 0, bits)", RING),
+    one("inference: values that fit the ring", "inference/sharing.py",
+        "if not np.all(np.abs(scaled) < limit):", "if False:", RING),
+    one("inference: a stream for each step", "inference/material.py",
+        '"inference material", step, name)', '"inference material", name)', MATERIAL),
+    one("inference: a stream for each name", "inference/material.py",
+        '"inference material", step, name)', '"inference material", step)', MATERIAL),
+    one("inference: whole seeds", "inference/material.py",
+        "if len(self.seed) != SEED_BYTES:", "if False:", MATERIAL),
+    one("inference: corrections to their end", "inference/material.py",
+        "if view is not None and at != len(view):", "if False:", MATERIAL),
+    one("inference: messages show sizes", "inference/messages.py",
+        "if isinstance(value, bytes) else value", "if False else value", OPERATOR),
+    one("inference: seeds of a deal differ", "inference/dealer.py",
+        "if len(set(event.seeds)) != len(event.seeds):", "if False:",
+        "tests/inference/test_protocol.py"),
+    one("inference: numbers grow", "inference/dealer.py",
+        "number=state.number + 1", "number=state.number", "tests/inference/test_comparison.py"),
+    one("inference: one answer an operator", "inference/patient.py",
+        "if event.operator in state.answers:", "if False:", OPERATOR),
+    one("inference: an answer's session", "inference/patient.py",
+        "event.share.session != state.session or", "", OPERATOR),
+    one("inference: only masked values are convolved", "inference/program.py",
+        "case Convolve() if read.kind is Kind.OPENED:", "case Convolve():",
+        "tests/inference/test_program.py"),
+    one("inference: an answer is no opened value", "inference/program.py",
+        "if values[-1].kind is not Kind.WIDE:", "if False:", "tests/inference/test_program.py"),
+    one("inference: programs of bounded size", "inference/program.py",
+        " or total > MOST_VALUES", "", "tests/inference/test_program.py"),
+    one("inference: ranges that fit the window", "inference/compiler.py",
+        "if found[number] < LEAST_FRACTION:", "if False:", COMPILER),
+    one("inference: bits for the weights", "inference/compiler.py",
+        "if left < LEAST_WEIGHT_FRACTION:", "if False:", COMPILER),
+    one("inference: enough images to calibrate", "inference/ranges.py",
+        "if len(images) < LEAST_IMAGES:", "if False:", COMPILER),
+]  # fmt: skip
+OPERATORS = [
+    one("operators: used numbers are read", "adapters/inference/material_store.py",
+        "self._used = self._read_used()", "self._used = set[int]()", STORE),
+    one("operators: used numbers are not dealt", "adapters/inference/material_store.py",
+        "if material.number in self._used or ", "if ", STORE),
+    one("operators: a number is marked once", "adapters/inference/material_store.py",
+        "if not set(numbers) <= set(self._waiting) or len(set(numbers)) != len(numbers):",
+        "if False:", STORE),
+    one("operators: the mark is synced", "adapters/inference/material_store.py",
+        "            os.fsync(log.fileno())\n", "", STORE),
+    one("operators: damaged material is put away", "adapters/inference/shelf.py",
+        "            self.materials.discard((number,))\n", "", SHELF),
+    one("operators: what is revoked is not prepared", "adapters/inference/shelf.py",
+        "        if self.revoked:\n            raise AccessDenied(", "        if False:\n"
+        "            raise AccessDenied(", SHELF),
+    one("operators: one seed a publication", "adapters/inference/shelf.py",
+        "            if self.opening is not None:\n", "            if False:\n", SHELF),
+    one("operators: a seed is tried before it is kept", "adapters/inference/shelf.py",
+        '            state, opening = self._seeded(seed)\n            write_whole(',
+        '            write_whole(self._folder / "seed", wire.encode(seed))\n'
+        '            state, opening = self._seeded(seed)\n            write_whole(', SHELF),
+    one("operators: programs are checked", "adapters/inference/shelf.py",
+        "            check_program(put.share.program)\n", "", SHELF),
+    one("operators: an answer's token", "adapters/inference/sessions.py",
+        " or not hmac.compare_digest(found.token, token)", "", SESSIONS),
+    one("operators: a share is taken once", "adapters/inference/sessions.py",
+        "share, found.share = found.share, None", "share = found.share", SESSIONS),
+    one("operators: a session comes once", "adapters/inference/sessions.py",
+        "if share.session in self._sessions:", "if False:", SESSIONS),
+    one("operators: bounded sessions", "adapters/inference/sessions.py",
+        "if sum(one.under_way for one in self._sessions.values()) >= MOST:", "if False:",
+        SESSIONS),
+    one("operators: the peer's name", "adapters/inference/links.py",
+        "if found != peer:", "if False:", f"{INFERRING}/test_parties.py"),
+    one("operators: certificates at both ends", "adapters/inference/kit.py",
+        "context.verify_mode = ssl.CERT_REQUIRED",
+        "context.verify_mode = ssl.CERT_OPTIONAL if server else ssl.CERT_REQUIRED", LINKS),
+    one("operators: bounded messages", "adapters/inference/links.py",
+        "if size > LARGEST:", "if False:", LINKS),
+    one("operators: time limits of links", "adapters/inference/links.py",
+        "if left <= 0:", "if left <= -9:", LINKS),
+    one("operators: owners publish", "adapters/inference/computing.py",
+        'case "owner", PutModel():', "case _, PutModel():", LINKS),
+    one("operators: owners revoke", "adapters/inference/computing.py",
+        'case "owner", Revoke():', "case _, Revoke():", LINKS),
+    one("operators: dealers deal", "adapters/inference/computing.py",
+        'case "dealer", Material():', "case _, Material():", LINKS),
+    one("operators: operator 0 leads", "adapters/inference/computing.py",
+        'case "operator-0", Meet() if self.party == 1:', "case _, Meet() if self.party == 1:",
+        LINKS),
+    one("operators: a revoked model is refused", "adapters/inference/computing.py",
+        "        if published.revoked:\n", "        if False:\n", PUBLIC),
+    one("operators: what one lacks is put away", "adapters/inference/computing.py",
+        "published.materials.discard(set(mine) - theirs)", "pass", ENDINGS),
+    one("operators: material at both", "adapters/inference/computing.py",
+        "if not set(meet.numbers) <= set(here):", "if False:", ENDINGS),
+    one("operators: the leader drops its link", "adapters/inference/computing.py",
+        '                _LOG.exception("session failed")\n        self._drop_peer()\n',
+        '                _LOG.exception("session failed")\n', ENDINGS),
+    one("operators: a link that ended is dropped", "adapters/inference/computing.py",
+        "if self._peer is not None and self._peer.ended():", "if False:", ENDINGS),
+    one("operators: a dealer adopts first", "adapters/inference/dealing.py",
+        "if seeds is None and (first.seeded or second.seeded):", "if False:", DRAWN),
+    one("operators: numbers before material", "adapters/inference/dealing.py",
+        "        self._write(first, self._seeds(first), state.number + 1)\n", "", DRAWN),
+    one("operators: tokens differ", "adapters/inference/asking.py",
+        "tokens = [secrets.token_bytes(32) for _ in shares]",
+        "tokens = [secrets.token_bytes(32)] * 2", DRAWN),
+    one("operators: one description at both", "adapters/inference/asking.py",
+        "if (twin.card, twin.program) != (one.card, one.program):", "if False:",
+        f"{INFERRING}/test_parties.py"),
+    one("operators: shares of exact size", "adapters/inference/public_end.py",
+        "    if len(body) != size:\n", "    if False:\n", PUBLIC),
+    one("operators: a long share is cut", "adapters/inference/public_end.py",
+        "if len(body) > size:", "if False:", PUBLIC),
+    one("operators: a slow share ends", "adapters/inference/public_end.py",
+        "async with asyncio.timeout(_UPLOAD):", "async with asyncio.timeout(None):", PUBLIC),
+    one("operators: few images at once", "adapters/inference/public_end.py",
+        "if not 1 <= count <= MOST_IMAGES:", "if count < 1:", PUBLIC),
+    one("operators: no token is repeated", "adapters/inference/public_end.py",
+        'raise AccessDenied("no token; send', 'raise AccessDenied(f"{word} no token; send', PUBLIC),
+    one("operators: files alone are read", "adapters/inference/pictures.py",
+        "if not stat.S_ISREG(about.st_mode):", "if False:", PICTURES),
+    one("operators: size of a file", "adapters/inference/pictures.py",
+        "if about.st_size > MAX_FILE_BYTES:", "if False:", PICTURES),
+    one("operators: one frame", "adapters/inference/pictures.py",
+        "if sample.pixels.shape[1] > 1:", "if False:", PICTURES),
+]  # fmt: skip
+
+MUTANTS: Final = (
+    *PROTOCOL, *NOISED, *SITES, *IMPORT, *LEARNING, *LEDGER, *GOVERNANCE, *INFERENCE, *OPERATORS,
+)  # fmt: skip
 
 
 # -- The run --------------------------------------------------------------------------

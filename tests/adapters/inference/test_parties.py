@@ -4,6 +4,7 @@
 import time
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -125,3 +126,29 @@ def test_the_dealer_fills_the_stock_again(tmp_path: Path) -> None:
         parties.patient.ask(offered, some_images(2).numpy())
 
         until(lambda: stocked(parties, name, 3))
+
+
+def test_operators_that_describe_a_model_differently_are_not_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with three_operators(tmp_path) as parties:
+        name = publish_small(parties)
+        published = parties.operators[1].shelf.get(name)
+        card = msgspec.structs.replace(published.card, classes=("severe", "mild", "none"))
+        monkeypatch.setattr(published, "card", card)
+
+        with pytest.raises(DataError, match="describe a model differently"):
+            parties.patient.models()
+
+
+def test_what_is_no_list_of_models_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with three_operators(tmp_path) as parties:
+        monkeypatch.setattr(
+            "consilium.adapters.inference.public_end._described", lambda _: {"other": 1}
+        )
+        publish_small(parties)
+
+        with pytest.raises(DataError, match="operator 0 answers with what is no list of models"):
+            parties.patient.models()
