@@ -141,10 +141,10 @@ def test_the_transcript_of_squeezenet_is_uniform(image: str, seed: int) -> None:
         ("cover", "opened opening/7"),
         ("beta", "opened opening/8"),
         ("weights", "opened opening/40"),
-        ("tables", "operator 1 held material tables/32"),
-        ("choice", "operator 1 held material choice/40"),
-        ("chosen", "operator 1 held material chosen/21"),
-        ("wraps", "operator 1 held material wraps/19"),
+        *(
+            pytest.param(name, f"operator 1 held material {name}/{bits}", marks=pytest.mark.slow)
+            for name, bits in (("tables", 32), ("choice", 40), ("chosen", 21), ("wraps", 19))
+        ),
     ],
 )
 def test_a_guard_that_is_gone_is_noticed(
@@ -192,6 +192,7 @@ def test_a_small_bias_is_noticed() -> None:
 # -- Place by place, and exactly ------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [-3.0, 3.0])
 def test_each_opened_value_is_uniform_in_its_place(level: float) -> None:
     """Not only all together: the four top bits of every value, over 512 images that are alike."""
@@ -204,6 +205,7 @@ def test_each_opened_value_is_uniform_in_its_place(level: float) -> None:
     assert worst >= LEAST_P
 
 
+@pytest.mark.slow
 def test_one_place_without_its_mask_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = material.Expander.words
 

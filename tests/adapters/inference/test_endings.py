@@ -129,7 +129,7 @@ def test_where_nothing_is_at_both_the_patient_hears_it_and_asks_again(tmp_path: 
         parties.patient.ask(offered, some_images(1).numpy())
 
 
-@pytest.mark.parametrize("party", [0, 1])
+@pytest.mark.parametrize("party", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_damaged_material_costs_one_session_at_most(tmp_path: Path, party: int) -> None:
     with three_operators(tmp_path, stock=6) as parties:
         name = publish_small(parties, stock=6)
