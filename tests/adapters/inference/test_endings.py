@@ -32,6 +32,8 @@ from consilium.errors import DataError
 
 def test_a_closed_operator_leaves_no_thread_and_no_socket(tmp_path: Path) -> None:
     with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()  # what tests before this one left
         warnings.simplefilter("error", ResourceWarning)
         with three_operators(tmp_path) as parties:
             publish_small(parties)
