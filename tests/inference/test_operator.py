@@ -4,6 +4,7 @@
 import os
 from dataclasses import replace
 
+import msgspec
 import pytest
 from tests.inference.programs import every_step, some_images, some_weights
 
@@ -19,6 +20,7 @@ from consilium.inference.messages import (
     WeightOpening,
 )
 from consilium.inference.operator import (
+    MOST_IMAGES,
     Answered,
     Appointed,
     Begin,
@@ -140,6 +142,67 @@ def test_one_material_is_not_prepared_twice_in_a_session() -> None:
 
     with pytest.raises(LocalProtocolError, match="no repeats"):
         operator_step(STATES["holding"], Prepare(prepare.materials * 2))
+
+
+def test_more_images_than_a_session_takes_are_refused() -> None:
+    prepare = EVENTS["holding"]
+    assert isinstance(prepare, Prepare)
+    (one,) = prepare.materials
+    many = [msgspec.structs.replace(one, number=number) for number in range(MOST_IMAGES + 1)]
+
+    with pytest.raises(LocalProtocolError, match="expected 1 to 64"):
+        operator_step(STATES["holding"], Prepare(tuple(many)))
+    with pytest.raises(LocalProtocolError, match="expected 1 to 64"):
+        operator_step(STATES["holding"], Prepare(()))
+
+
+def test_another_publication_is_refused_at_every_step() -> None:
+    publish, opening, prepare = (EVENTS[k] for k in ("appointed", "unmasking", "holding"))
+    assert isinstance(publish, Publish)
+    assert isinstance(opening, WeightOpening)
+    assert isinstance(prepare, Prepare)
+    other = [msgspec.structs.replace(one, publication=b"q" * 32) for one in prepare.materials]
+
+    with pytest.raises(LocalProtocolError, match="another publication"):
+        operator_step(STATES["appointed"], replace(publish, seed=MaskSeed(b"q" * 32, bytes(32))))
+    with pytest.raises(RemoteProtocolError, match="another publication"):
+        operator_step(STATES["unmasking"], msgspec.structs.replace(opening, publication=b"q" * 32))
+    with pytest.raises(LocalProtocolError, match="another publication"):
+        operator_step(STATES["holding"], Prepare(tuple(other)))
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"count": 2}, "2 images for 1 materials"),
+        ({"session": b"short"}, "false session"),
+        ({"words": bytes(LENGTH - 1)}, "bytes for"),
+        ({"words": bytes(LENGTH + 5)}, "bytes for"),
+    ],
+)
+def test_a_share_of_another_count_or_size_is_refused(change: dict[str, object], what: str) -> None:
+    begin = EVENTS["prepared"]
+    assert isinstance(begin, Begin)
+
+    share = msgspec.structs.replace(begin.share, **change)
+
+    with pytest.raises(RemoteProtocolError, match=what):
+        operator_step(STATES["prepared"], replace(begin, share=share))
+
+
+def test_no_message_shows_its_bytes() -> None:
+    secret = b"\xa5secret\x5a" * 9
+
+    for message in (
+        Exchange(SESSION, 1, secret),
+        InputShare(NAME, SESSION, 1, secret),
+        AnswerShare(SESSION, secret),
+        Material(NAME, 0, secret, secret),
+        MaskSeed(NAME, secret),
+        WeightOpening(NAME, secret),
+        ModelShare(NAME, PROGRAM, secret),
+    ):
+        assert "secret" not in repr(message)
 
 
 def test_nothing_secret_prints() -> None:

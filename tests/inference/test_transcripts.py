@@ -4,6 +4,7 @@ each guard that is taken away."""
 
 from collections import Counter
 from functools import cache
+from math import prod
 from typing import Final
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from tests.inference.programs import every_step, some_weights
 from tests.inference.views import (
     LEAST_P,
+    Views,
     findings,
     p_value,
     reused,
@@ -29,7 +31,7 @@ from consilium.inference.network import read_network
 from consilium.inference.program import Positive, Program, Truncate
 from consilium.inference.protocol import Randomness
 from consilium.inference.ranges import Ranges, calibrate_ranges
-from consilium.inference.ring import Words
+from consilium.inference.ring import Words, word
 from consilium.inference.weights import Weights
 from consilium.learning.models.registry import build
 
@@ -141,10 +143,10 @@ def test_the_transcript_of_squeezenet_is_uniform(image: str, seed: int) -> None:
         ("cover", "opened opening/7"),
         ("beta", "opened opening/8"),
         ("weights", "opened opening/40"),
-        ("tables", "operator 1 held material tables/32"),
-        ("choice", "operator 1 held material choice/40"),
-        ("chosen", "operator 1 held material chosen/21"),
-        ("wraps", "operator 1 held material wraps/19"),
+        *(
+            pytest.param(name, f"operator 1 held material {name}/{bits}", marks=pytest.mark.slow)
+            for name, bits in (("tables", 32), ("choice", 40), ("chosen", 21), ("wraps", 19))
+        ),
     ],
 )
 def test_a_guard_that_is_gone_is_noticed(
@@ -192,6 +194,7 @@ def test_a_small_bias_is_noticed() -> None:
 # -- Place by place, and exactly ------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [-3.0, 3.0])
 def test_each_opened_value_is_uniform_in_its_place(level: float) -> None:
     """Not only all together: the four top bits of every value, over 512 images that are alike."""
@@ -204,6 +207,7 @@ def test_each_opened_value_is_uniform_in_its_place(level: float) -> None:
     assert worst >= LEAST_P
 
 
+@pytest.mark.slow
 def test_one_place_without_its_mask_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = material.Expander.words
 
@@ -309,6 +313,82 @@ def enumerated(patch: pytest.MonkeyPatch, running: dict[str, NDArray[np.int64]])
         return np.asarray(total, made.dtype)
 
     patch.setattr(material.Expander, "words", words)
+
+
+# Given all that one operator holds: its material and its share of the image stay the same, and the
+# other's masks run through their values, with tables and corrections that fit.
+
+DEALT: Final = ("tables", "products", "choice", "chosen", "wraps")
+
+
+@pytest.mark.parametrize("party", [0, 1])
+@pytest.mark.parametrize("value", [-1.0, 0.0, 1.5])
+def test_what_an_operator_hears_is_uniform_given_all_it_holds(value: float, party: int) -> None:
+    masks, covers = 256, 2**material.COVER_BITS
+    count = masks * covers * 2
+    everything = np.arange(count)
+    running = {"mask": everything // (covers * 2) * 8191, "cover": everything // 2 % covers}
+    streams: list[dict[str, NDArray[np.int64]]] = [{}, {}, {"beta": everything % 2}]
+    streams[1 - party] |= running
+
+    views = played(value, count, party, streams)
+    if party == 1:
+        streams[0] |= {
+            name: arrays[0].astype(np.int64)
+            for (who, (kind, _)), arrays in views.held.items()
+            for name in DEALT
+            if who == 1 and kind == f"material {name}"
+        }
+        views = played(value, count, party, streams)
+
+    for (who, (kind, _)), arrays in views.held.items():
+        if who == party and (kind.startswith("material") or kind == "input share"):
+            assert not arrays[0].any(), kind
+    heard = [arrays[0] for (who, _), arrays in views.heard.items() if who == party]
+    top, leaves, packed = heard
+    bits = np.unpackbits(packed.astype(np.uint8))
+    seen = Counter(zip(top.tolist(), leaves.tolist(), bits.tolist(), strict=True))
+    assert len(seen) == count
+    assert set(Counter(one for one, _, _ in seen).values()) == {covers * 2}
+
+
+def played(
+    value: float, count: int, party: int, streams: list[dict[str, NDArray[np.int64]]]
+) -> Views:
+    """Returns the views of one comparison of `count` equal values; `party` has no share of it.
+
+    Args:
+        value: Of every pixel.
+        count: Of pixels.
+        party: Whose share of the image is zero.
+        streams: Of operator 0, operator 1 and the dealer; what is not named is zero.
+    """
+    steps = (Truncate(0, 1), Positive(1))
+    program = Program(
+        ring_bits=40, image=(1, 1, count), image_fraction=8, weights=(), steps=steps, unit=1.0
+    )
+    secret = np.full(count, round(value * 2**8), np.int64).tobytes()
+    seeds: list[bytes] = []
+
+    def words(
+        self: material.Expander, _: int, name: str, shape: tuple[int, ...], bits: int
+    ) -> Words:
+        if self.seed not in seeds:
+            seeds.append(self.seed)
+        found = streams[seeds.index(self.seed)].get(name, np.zeros(1, np.int64))
+        return np.broadcast_to(found, prod(shape)).astype(word(bits)).reshape(shape).copy()
+
+    drawn = Randomness.take
+
+    def take(self: Randomness, use: str, size: int = 32) -> bytes:
+        if use != "images":
+            return drawn(self, use, size)
+        return bytes(size) if party == 0 else secret
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(material.Expander, "words", words)
+        patch.setattr(protocol.Randomness, "take", take)
+        return watched(program, Weights((), ()), np.full((1, 1, 1, count), value, np.float32))
 
 
 # -- Two runs -------------------------------------------------------------------------

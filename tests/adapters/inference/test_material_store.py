@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One-time material on disk: used once, whatever crashes."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,32 @@ def test_a_damaged_list_is_refused(tmp_path: Path) -> None:
 def test_material_of_another_publication_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="another publication"):
         store(tmp_path).keep(Material(b"q" * 32, 0, bytes(32), b""))
+
+
+def test_the_mark_is_synced_before_material_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, synced = store(tmp_path, 0), list[bytes]()
+    plain = os.fsync
+
+    def fsync(handle: int) -> None:
+        plain(handle)
+        log = tmp_path / "used"
+        if os.path.samestat(os.fstat(handle), log.stat()):
+            synced.append(log.read_bytes())
+            assert kept._path(0).exists()
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    kept.mark((0,))
+
+    assert synced == [b"0\n"]
+
+
+def test_what_is_discarded_is_used(tmp_path: Path) -> None:
+    kept = store(tmp_path, 0, 1, 2)
+
+    kept.discard({0, 2, 7})
+
+    assert kept.numbers() == MaterialStore(tmp_path, NAME).numbers() == (1,)
+    with pytest.raises(DataError, match="was used"):
+        kept.mark((0,))

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Operators, dealer, owner and patient over real TLS on this machine."""
 
+import threading
 import time
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
+from msgspec import Struct
+from msgspec.msgpack import Decoder
 from tests.adapters.inference.parties import (
     owned,
     publish_small,
@@ -17,10 +21,13 @@ from tests.adapters.inference.parties import (
     until,
 )
 
-from consilium.adapters.inference.links import LinkBroken, dial
+from consilium import wire
+from consilium.adapters.inference.asking import Patient
+from consilium.adapters.inference.links import Link, LinkBroken, dial
 from consilium.adapters.inference.publishing import revoke
-from consilium.adapters.inference.talk import REPLY, AskStatus, Refused
+from consilium.adapters.inference.talk import REPLY, AskStatus, Done, Refused, Status
 from consilium.errors import DataError, RoundAborted
+from consilium.inference.messages import InputShare
 
 
 def test_a_batch_is_answered_and_its_material_is_gone(tmp_path: Path) -> None:
@@ -125,3 +132,100 @@ def test_the_dealer_fills_the_stock_again(tmp_path: Path) -> None:
         parties.patient.ask(offered, some_images(2).numpy())
 
         until(lambda: stocked(parties, name, 3))
+
+
+def test_operators_that_describe_a_model_differently_are_not_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with three_operators(tmp_path) as parties:
+        name = publish_small(parties)
+        published = parties.operators[1].shelf.get(name)
+        card = msgspec.structs.replace(published.card, classes=("severe", "mild", "none"))
+        monkeypatch.setattr(published, "card", card)
+
+        with pytest.raises(DataError, match="describe a model differently"):
+            parties.patient.models()
+
+
+def test_what_is_no_list_of_models_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with three_operators(tmp_path) as parties:
+        monkeypatch.setattr(
+            "consilium.adapters.inference.public_end._described", lambda _: {"other": 1}
+        )
+        publish_small(parties)
+
+        with pytest.raises(DataError, match="operator 0 answers with what is no list of models"):
+            parties.patient.models()
+
+
+# -- Who hears what -------------------------------------------------------------------
+
+
+def test_the_dealer_hears_what_is_missing_and_nothing_of_an_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[bytes] = []
+    plain = Link.hear
+
+    def hear(self: Link, decoder: Decoder[Struct], patience: float = 30.0) -> Struct:
+        message = plain(self, decoder, patience)
+        if "(_deal)" in threading.current_thread().name:
+            heard.append(wire.encode(message))
+        return message
+
+    monkeypatch.setattr(Link, "hear", hear)
+    with three_operators(tmp_path) as parties:
+        name = publish_small(parties)
+        (offered,) = parties.patient.models()
+        before = len(heard)
+        for level in (-2.0, 2.0):
+            parties.patient.ask(offered, np.full((1, 1, 28, 28), level, np.float32))
+            until(lambda: stocked(parties, name, 3))
+        program = wire.encode(offered.program)[1:]
+
+    assert len(heard) > before
+    for data in heard:
+        said = wire.decode(data, REPLY, limit=1 << 20)
+        assert isinstance(said, Done | Status)
+        if isinstance(said, Status) and said.held:
+            (held,) = said.held
+            assert held.publication == name
+            rest = data.replace(program, b"").replace(name, b"")
+            assert len(rest) < 60  # numbers
+
+
+def test_nothing_of_a_session_is_logged(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    caplog.set_level(0)
+    secret: list[bytes] = []
+    plain = Patient._upload
+
+    def upload(self: Patient, operator: int, share: InputShare, token: bytes) -> None:
+        secret.extend((share.words[:12], token[:12]))
+        plain(self, operator, share, token)
+
+    monkeypatch.setattr(Patient, "_upload", upload)
+    with three_operators(tmp_path) as parties:
+        publish_small(parties)
+        (offered,) = parties.patient.models()
+        parties.patient.ask(offered, some_images(1).numpy())
+        monkeypatch.setattr(
+            "consilium.adapters.inference.computing.operator_step",
+            lambda *_: (_ for _ in ()).throw(ValueError("broken")),
+        )
+        with pytest.raises(DataError, match=r"operator [01] failed; ask again"):
+            parties.patient.ask(offered, some_images(1).numpy())
+
+    out = capfd.readouterr()
+    said = caplog.text + out.out + out.err
+    assert "failed" in said
+    assert len(secret) == 8
+    for one in secret:
+        assert one.hex() not in said
+        assert repr(one)[2:-1] not in said
