@@ -117,15 +117,24 @@ def demo(
     yes: Annotated[
         bool, typer.Option("--yes", help="With --serve: nobody clicks; ends with the model.")
     ] = False,
+    diagnose: Annotated[
+        bool, typer.Option("--diagnose", help="Train one model, and ask it encrypted.")
+    ] = False,
 ) -> None:
     """Ten hospitals train a pneumonia classifier under patient-level privacy, in a minute.
 
     With --serve you are the data steward: the first click is a decision, then the model trains.
+    With --diagnose three operators answer for pictures that none of them sees.
 
     Example: consilium demo --out /tmp/demo
     Example: consilium demo --serve
+    Example: consilium demo --diagnose
     """
-    if serve:
+    if diagnose:
+        import_module("consilium.cli.inferring").imported()
+        demonstration = import_module("consilium.cli.demo_diagnose")
+        demonstration.run_diagnose(out, offline=offline, seed=seed)
+    elif serve:
         request = {"offline": offline, "seed": seed, "yes": yes}
         import_module("consilium.cli.demo_serve").run_serve(out, **request)
     else:
