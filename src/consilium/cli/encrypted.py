@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the commands of encrypted inference do."""
 
+import ssl
 import threading
 from pathlib import Path
 from typing import Final
@@ -26,9 +27,9 @@ from consilium.adapters.inference.publishing import (
 )
 from consilium.adapters.inference.talk import Card
 from consilium.adapters.machine import use_threads
-from consilium.cli.inferring import CostRequest, InferRequest, PublishRequest
+from consilium.cli.inferring import CostRequest, InferRequest, OperatorRequest, PublishRequest
 from consilium.data.image_files import FORMATS
-from consilium.errors import AccessDenied, ConfigError
+from consilium.errors import ConfigError
 from consilium.inference.compiler import Compiled
 from consilium.inference.cost import LAN, WAN, cost_of
 from consilium.learning.models.registry import NAMES, build
@@ -45,21 +46,39 @@ def run_setup(folder: Path, first: str, second: str) -> None:
     typer.echo("and patients operators.json with authority.pem. Put authority.key away.")
 
 
-def run_operator(
-    party: int, kit: Path, data: Path | None, origins: tuple[str, ...], stock: int
-) -> None:
+def run_operator(request: OperatorRequest) -> None:
     """Runs an operator until it is stopped."""
     use_threads(1)
-    place = data or kit / "data"
-    if party == 2:
+    kit, place = request.kit, request.data or request.kit / "data"
+    if request.party == 2:
         typer.echo("dealing", err=True)
-        Dealer(kit, place, stock=stock).serve()
-    running = Operator(kit, place, party)
-    port = read_operators(kit).computing[party].port
-    app = make_app(running, origins)
-    serve(app, port=port, certificate=kit / "certificate.pem", key=kit / "key.pem")
-    typer.echo(f"operator {party} listens on {port}", err=True)
+        Dealer(kit, place, stock=request.stock).serve()
+    certificate, key = public_certificate(request)
+    running = Operator(kit, place, request.party)
+    port = read_operators(kit).computing[request.party].port
+    serve(make_app(running, request.origins), port=port, certificate=certificate, key=key)
+    typer.echo(f"operator {request.party} listens on {port}", err=True)
     threading.Event().wait()
+
+
+def public_certificate(request: OperatorRequest) -> tuple[Path, Path]:
+    """Returns certificate and key of the HTTPS end: those that were given, else the kit's.
+
+    Raises:
+        ConfigError: One was given without the other, or they do not belong together.
+    """
+    if request.certificate is None and request.key is None:
+        return request.kit / "certificate.pem", request.kit / "key.pem"
+    if request.certificate is None or request.key is None:
+        raise ConfigError("one of --certificate and --key; expected both or neither")
+    try:
+        ssl.create_default_context().load_cert_chain(request.certificate, request.key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"certificate {request.certificate.name} cannot be used ({type(error).__name__}); "
+            "expected a PEM chain and its private key: give --certificate and --key"
+        ) from None
+    return request.certificate, request.key
 
 
 def run_publish(request: PublishRequest) -> None:
@@ -115,7 +134,7 @@ def run_infer(request: InferRequest) -> None:
     files = _files(request.images)
     patient = Patient(request.operators)
     try:
-        offered = _chosen(patient.models(), request.model)
+        offered = patient.model(request.model)
         answers = []
         for start in range(0, len(files), _BATCH):
             part = files[start : start + _BATCH]
@@ -178,17 +197,6 @@ def _pictures(files: list[Path], card: Card) -> NDArray[np.float32]:
         mean=card.mean, std=card.std, standardise_each_image=card.standardise_each_image
     )
     return read_pictures(files, card.shape, rule)
-
-
-def _chosen(models: tuple[Offered, ...], name: str | None) -> Offered:
-    fitting = [one for one in models if name in (None, one.card.name, one.publication)]
-    if len(fitting) != 1:
-        names = ", ".join(f"{one.card.name} ({one.publication[:12]})" for one in models)
-        raise AccessDenied(
-            f"{len(fitting)} models fit {name or 'no name'}; the operators offer {names or 'none'}"
-            ": name one with --model"
-        )
-    return fitting[0]
 
 
 def _files(places: tuple[Path, ...]) -> list[Path]:

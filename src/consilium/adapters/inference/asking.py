@@ -24,7 +24,7 @@ from consilium.adapters.inference.talk import Card
 from consilium.data.image_files import FORMATS, read_image, suffix_of
 from consilium.data.rendering import Rendering
 from consilium.data.samples import MAX_FILE_BYTES
-from consilium.errors import ConsiliumError, DataError, RoundAborted
+from consilium.errors import AccessDenied, ConsiliumError, DataError, RoundAborted
 from consilium.inference.messages import AnswerShare, InputShare
 from consilium.inference.patient import Answer, Asking, Opened, PatientState, Share, patient_step
 from consilium.inference.program import Program
@@ -112,6 +112,24 @@ class Patient:
                 raise DataError("the operators describe a model differently; ask neither of them")
             found.append(one)
         return tuple(found)
+
+    def model(self, name: str | None) -> Offered:
+        """Returns the one model that is offered under `name` or publication; None if there is one.
+
+        Raises:
+            AccessDenied: None fits, or several.
+            RoundAborted: An operator does not answer.
+            DataError: They describe a model differently.
+        """
+        models = self.models()
+        fitting = [one for one in models if name in (None, one.card.name, one.publication)]
+        if len(fitting) != 1:
+            names = ", ".join(f"{one.card.name} ({one.publication[:12]})" for one in models)
+            raise AccessDenied(
+                f"{len(fitting)} models fit {name or 'no name'}; the operators offer "
+                f"{names or 'none'}: name one with --model"
+            )
+        return fitting[0]
 
     def ask(self, offered: Offered, images: NDArray[np.float32]) -> Found:
         """Returns the answer for preprocessed images (n, channels, height, width).
