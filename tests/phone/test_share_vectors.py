@@ -61,7 +61,8 @@ def words_of(vector: dict[str, Any]) -> np.typing.NDArray[np.unsignedinteger]:
 def logits_of(vector: dict[str, Any]) -> list[float]:
     bits = vector["ring_bits"]
     first, second = (unpack(bytes.fromhex(one), bits, (5,)) for one in vector["answer_shares"])
-    return to_reals(unshare(first, second, bits), vector["unit"], bits).tolist()
+    logits: list[float] = to_reals(unshare(first, second, bits), vector["unit"], bits).tolist()
+    return logits
 
 
 def test_the_file_can_be_made_again() -> None:

@@ -32,20 +32,22 @@ export class Operator {
   async send({ publication, session, token, share }, signal) {
     const path = `/v1/sessions/${session}?model=${publication}&count=1`;
     const headers = { Authorization: `Bearer ${token}`, "Content-Type": "application/octet-stream" };
-    await this.#ask(path, { method: "POST", headers, body: share }, signal);
+    const reasons = { 403: "revoked", 503: "busy" };
+    await this.#ask(path, { method: "POST", headers, body: share }, signal, reasons);
   }
 
   /** This operator's share of the answer. */
   async answer({ session, token }, signal) {
     const headers = { Authorization: `Bearer ${token}` };
+    const reasons = { 403: "stopped", 410: "stopped" }; // 403: it began anew and forgot the session
     for (const end = Date.now() + ANSWER; Date.now() < end; ) {
-      const said = await this.#ask(`/v1/sessions/${session}/answer`, { headers }, signal);
+      const said = await this.#ask(`/v1/sessions/${session}/answer`, { headers }, signal, reasons);
       if (said.status === 200) return new Uint8Array(said.body);
     }
     throw this.#refused("late");
   }
 
-  async #ask(path, options, signal) {
+  async #ask(path, options, signal, reasons = {}) {
     const limit = AbortSignal.any([signal, AbortSignal.timeout(SAID)]);
     const fixed = { cache: "no-store", credentials: "omit", mode: "cors", redirect: "error" };
     let status, body;
@@ -56,12 +58,10 @@ export class Operator {
       throw this.#refused(navigator.onLine ? "away" : "offline");
     }
     if (status === 200 || status === 202) return { status, body };
-    throw this.#refused(REASONS[status] ?? "declined");
+    throw this.#refused(reasons[status] ?? "declined");
   }
 
   #refused(reason) {
     return new Refused(reason, { operator: this.host });
   }
 }
-
-const REASONS = { 403: "revoked", 410: "stopped", 503: "busy" };
