@@ -278,6 +278,7 @@ LARGE = (
 SHAPES: dict[str, tuple[int, ...]] = {
     "logistic": (13,),
     "squeezenet": (3, 40, 40),
+    "squeezenet-average": (3, 40, 40),
     "small-cnn": (1, 16, 16),
     **dict.fromkeys(LARGE, (1, 32, 32)),
 }

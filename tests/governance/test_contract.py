@@ -21,6 +21,7 @@ from consilium.governance.contract import (
     Purpose,
     Signature,
     SignerRole,
+    _signed_text,
     canonical,
     check_signature,
     contract_bytes,
@@ -186,6 +187,15 @@ def test_a_signature_of_other_terms_or_another_key_is_refused() -> None:
         check_signature(make_contract(max_runs=2), signed(), PUBLIC)
     with pytest.raises(AccessDenied):
         check_signature(make_contract(), signed(), bytes(32))
+
+
+def test_a_signature_that_names_the_key_of_somebody_else_is_refused() -> None:
+    named = msgspec.structs.replace(signed(), key="ab" * 32, signature="")
+    text = _signed_text(make_contract(), named)
+    made = Ed25519PrivateKey.from_private_bytes(KEY).sign(text).hex()
+
+    with pytest.raises(AccessDenied, match="is not theirs"):
+        check_signature(make_contract(), msgspec.structs.replace(named, signature=made), PUBLIC)
 
 
 # -- Policy -----------------------------------------------------------------------------

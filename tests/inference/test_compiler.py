@@ -18,6 +18,7 @@ from consilium.learning.models.registry import build
 
 MODELS = [
     ("squeezenet", (3, 48, 48)),
+    ("squeezenet-average", (3, 48, 48)),
     ("nf-resnet", (1, 28, 28)),
     ("nf-resnet18", (3, 64, 64)),
     ("small-cnn-relu", (1, 28, 28)),

@@ -29,9 +29,10 @@ from tests.adapters.inference.parties import (
     until,
 )
 
-from consilium.adapters.inference.asking import Offered, read_pictures
+from consilium.adapters.inference.asking import Offered
 from consilium.adapters.inference.computing import Operator
 from consilium.adapters.inference.kit import Address, Operators, make_kits, read_operators
+from consilium.adapters.inference.pictures import read_pictures
 from consilium.adapters.inference.public_end import make_app, serve
 from consilium.adapters.inference.publishing import compile_owned, make_card
 from consilium.adapters.inference.talk import Card

@@ -30,7 +30,7 @@ from tests.phone.asked import (
 )
 from tests.phone.made import encoded
 
-from consilium.adapters.inference.asking import read_pictures
+from consilium.adapters.inference.pictures import read_pictures
 from consilium.inference.ring import pack, unpack
 from consilium.inference.sharing import to_reals, unshare
 from consilium.learning.preprocessing import Preprocessing

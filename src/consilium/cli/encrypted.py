@@ -10,12 +10,13 @@ import msgspec
 import numpy as np
 import torch
 import typer
-from numpy.typing import NDArray
 
-from consilium.adapters.inference.asking import Found, Offered, Patient, read_pictures
+from consilium.adapters.inference.asking import Found, Offered, Patient
 from consilium.adapters.inference.computing import Operator
 from consilium.adapters.inference.dealing import Dealer
+from consilium.adapters.inference.folders import Asked, ask_all
 from consilium.adapters.inference.kit import Address, Operators, make_kits, read_operators
+from consilium.adapters.inference.pictures import find_pictures, read_pictures
 from consilium.adapters.inference.public_end import make_app, serve
 from consilium.adapters.inference.publishing import (
     Owned,
@@ -25,18 +26,15 @@ from consilium.adapters.inference.publishing import (
     read_owned,
     revoke,
 )
-from consilium.adapters.inference.talk import Card
 from consilium.adapters.machine import use_threads
 from consilium.cli.inferring import CostRequest, InferRequest, OperatorRequest, PublishRequest
-from consilium.data.image_files import FORMATS
-from consilium.errors import ConfigError
+from consilium.errors import ConfigError, DataError
 from consilium.inference.compiler import Compiled
 from consilium.inference.cost import LAN, WAN, cost_of
 from consilium.learning.models.registry import NAMES, build
 from consilium.learning.preprocessing import Preprocessing
 
 PERMISSIONS: Final = ("encrypted-only", "device", "download")
-_BATCH: Final = 16  # images a session
 
 
 def run_setup(folder: Path, first: str, second: str) -> None:
@@ -131,28 +129,26 @@ def run_infer(request: InferRequest) -> None:
             f"mode {request.mode!r}, expected encrypted; on the device: consilium export, and the "
             "page on the phone"
         )
-    files = _files(request.images)
+    files = find_pictures(request.images)
     patient = Patient(request.operators)
     try:
         offered = patient.model(request.model)
-        answers = []
-        for start in range(0, len(files), _BATCH):
-            part = files[start : start + _BATCH]
-            found = patient.ask(offered, _pictures(part, offered.card))
-            answers.append(_answers(part, offered, found))
+        asked = ask_all(patient, offered, files)
     finally:
         patient.close()
+    answers = [_answers(part, offered, found) for part, found in asked.batches]
     if request.json:
-        typer.echo(msgspec.json.encode({"model": offered.card.name, "batches": answers}).decode())
-        return
-    for batch in answers:
-        for one in batch.images:
-            typer.echo(f"{one.file}: {one.label}")
-        typer.echo(
-            f"online {batch.online_seconds:.2f} s, offline {batch.offline_seconds:.2f} s, "
-            f"{batch.bytes / 1e6:.1f} MB, {batch.rounds:.0f} rounds"
-        )
-    typer.echo("Not a diagnosis: ask a physician.")
+        told = {
+            "model": offered.card.name,
+            "batches": answers,
+            "unanswered": [
+                {"file": one.file.name, "reason": one.reason} for one in asked.unanswered
+            ],
+        }
+        typer.echo(msgspec.json.encode(told).decode())
+    elif answers:
+        _show_answers(answers)
+    _refuse_unanswered(asked)
 
 
 # -- Parts ----------------------------------------------------------------------------
@@ -174,6 +170,32 @@ class _Batch(msgspec.Struct, frozen=True, kw_only=True):
     uploaded: int
 
 
+def _show_answers(answers: list[_Batch]) -> None:
+    for batch in answers:
+        for one in batch.images:
+            typer.echo(f"{one.file}: {one.label}")
+        typer.echo(
+            f"online {batch.online_seconds:.2f} s, offline {batch.offline_seconds:.2f} s, "
+            f"{batch.bytes / 1e6:.1f} MB, {batch.rounds:.0f} rounds"
+        )
+    typer.echo("Not a diagnosis: ask a physician.")
+
+
+def _refuse_unanswered(asked: Asked) -> None:
+    """Names every file without an answer; what was answered is printed already."""
+    bad = asked.unanswered
+    if not bad:
+        return
+    if len(bad) == 1 and not asked.batches:
+        raise DataError(bad[0].reason)
+    for one in bad:
+        typer.echo(f"{one.file.name}: no answer: {one.reason}", err=True)
+    done = sum(len(part) for part, _ in asked.batches)
+    raise DataError(
+        f"{len(bad)} of {done + len(bad)} files have no answer; the others have: give these again"
+    )
+
+
 def _answers(files: list[Path], offered: Offered, found: Found) -> _Batch:
     classes = offered.card.classes
     images = tuple(
@@ -192,27 +214,10 @@ def _answers(files: list[Path], offered: Offered, found: Found) -> _Batch:
     )
 
 
-def _pictures(files: list[Path], card: Card) -> NDArray[np.float32]:
-    rule = Preprocessing(
-        mean=card.mean, std=card.std, standardise_each_image=card.standardise_each_image
-    )
-    return read_pictures(files, card.shape, rule)
-
-
-def _files(places: tuple[Path, ...]) -> list[Path]:
-    files = []
-    for place in places:
-        inside = sorted(place.iterdir()) if place.is_dir() else [place]
-        files += [one for one in inside if not place.is_dir() or one.suffix.lower() in FORMATS]
-    if not files:
-        raise ConfigError("no pictures there; expected files, or folders of them")
-    return files
-
-
 def _calibration(folder: Path | None, owned: Owned) -> torch.Tensor | None:
     if folder is None:
         return None
-    pictures = read_pictures(_files((folder,)), owned.shape, owned.preprocessing)
+    pictures = read_pictures(find_pictures((folder,)), owned.shape, owned.preprocessing)
     return torch.from_numpy(pictures)
 
 

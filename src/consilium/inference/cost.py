@@ -18,10 +18,10 @@ from consilium.inference.program import (
 from consilium.inference.ring import NARROW_BITS, packed_size
 from consilium.inference.weights import weights_size
 
-# Of one core. Products: measured, benchmarks/RESULTS.md. Comparisons: a guess; nothing hangs on it
-# but the seconds that people are shown. Bytes and rounds are exact.
-PRODUCTS_A_SECOND: Final = 1e10
-COMPARISONS_A_SECOND: Final = 25e6
+# Of one core, ring of 40 bits: `benchmarks/inference.py --kernels`, packing of messages included.
+# Nothing hangs on them but the seconds that people are shown. Bytes and rounds are exact.
+PRODUCTS_A_SECOND: Final = 8.5e9
+COMPARISONS_A_SECOND: Final = 36e6
 
 
 @final

@@ -375,8 +375,8 @@ def _area(shape: Shape) -> int:
 def _cannot(what: str) -> ConfigError:
     return ConfigError(
         f"the model has {what}, which is not computed on shares; expected convolutions, linear "
-        "layers, ReLU, maxima, averages and sums: train squeezenet, nf-resnet, vgg11 or "
-        "small-cnn-relu, or give the model to the patient's device"
+        "layers, ReLU, maxima, averages and sums: train squeezenet-average, nf-resnet, vgg11 "
+        "or small-cnn-relu, or give the model to the patient's device"
     )
 
 

@@ -26,6 +26,7 @@ SHAPES: dict[str, Shape] = {
     "small-cnn": (1, 28, 28),
     "small-cnn-relu": (3, 32, 32),
     "squeezenet": (3, 32, 32),
+    "squeezenet-average": (3, 32, 32),
     "nf-resnet": (1, 28, 28),
     "nf-resnet18": (1, 32, 32),
     "resnet18": (3, 16, 16),

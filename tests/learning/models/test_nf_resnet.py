@@ -3,7 +3,7 @@
 
 import torch
 
-from consilium.learning.models.nf_resnet import Block, NfResNet, ScaledReLU
+from consilium.learning.models.nf_resnet import Block, NfResNet, ScaledReLU, nf_resnet
 from consilium.learning.models.registry import build
 
 
@@ -18,7 +18,7 @@ def test_scaled_relu_keeps_the_variance_of_normal_inputs() -> None:
 
 
 def test_each_block_divides_by_the_predicted_deviation() -> None:
-    network = NfResNet((1, 28, 28), 2)
+    network = nf_resnet((1, 28, 28), 2)
 
     betas = [block.beta**2 for block in network.blocks if isinstance(block, Block)]
 

@@ -9,7 +9,7 @@ Nothing is uploaded another way if this fails. Time limits everywhere.
 import secrets
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, final
@@ -21,19 +21,17 @@ from numpy.typing import NDArray
 
 from consilium.adapters.inference.kit import read_operators
 from consilium.adapters.inference.talk import Card
-from consilium.data.image_files import FORMATS, read_image, suffix_of
-from consilium.data.rendering import Rendering
-from consilium.data.samples import MAX_FILE_BYTES
-from consilium.errors import AccessDenied, ConsiliumError, DataError, RoundAborted
+from consilium.errors import AccessDenied, ConfigError, DataError, RoundAborted
 from consilium.inference.messages import AnswerShare, InputShare
 from consilium.inference.patient import Answer, Asking, Opened, PatientState, Share, patient_step
 from consilium.inference.program import Program
 from consilium.inference.sharing import random_size
-from consilium.learning.preprocessing import Preprocessing
 
 _PATIENCE: Final = 60.0  # seconds for an answer
+_FACTS: Final = ("online_seconds", "offline_seconds", "bytes", "rounds")
 _CONNECT: Final = 5.0
 _READ: Final = 30.0
+_KEPT: Final = 2.0  # seconds that an unused connection is kept: fewer than the operators' own 5
 
 
 class Offered(msgspec.Struct, frozen=True):
@@ -74,17 +72,25 @@ class Patient:
     """Talks to the two operators of the folder `public` (operators.json and authority.pem)."""
 
     def __init__(self, public: Path) -> None:
-        context = ssl.create_default_context(cafile=str(public / "authority.pem"))
+        computing, authority = read_operators(public).computing, public / "authority.pem"
+        try:
+            context = ssl.create_default_context(cafile=str(authority))
+        except OSError as error:
+            raise ConfigError(
+                f"{authority} cannot be read ({type(error).__name__}); expected the certificate "
+                "that `consilium inference setup` wrote beside operators.json"
+            ) from None
         context.minimum_version = ssl.TLSVersion.TLSv1_3
-        limits = httpx.Timeout(_READ, connect=_CONNECT)
+        patience = httpx.Timeout(_READ, connect=_CONNECT)
         self._clients = [
             httpx.Client(
                 base_url=f"https://{one.host}:{one.port}",
                 verify=context,
-                timeout=limits,
+                timeout=patience,
+                limits=httpx.Limits(keepalive_expiry=_KEPT),
                 trust_env=False,
             )
-            for one in read_operators(public).computing
+            for one in computing
         ]
 
     def close(self) -> None:
@@ -99,9 +105,7 @@ class Patient:
             RoundAborted: An operator does not answer.
             DataError: They describe a model differently.
         """
-        lists = [
-            msgspec.json.decode(self._get(k, "/v1/models").content, type=_List) for k in (0, 1)
-        ]
+        lists = [self._listed(k) for k in (0, 1)]
         other = {one.publication: one for one in lists[1].models}
         found = []
         for one in lists[0].models:
@@ -130,6 +134,22 @@ class Patient:
                 f"{names or 'none'}: name one with --model"
             )
         return fitting[0]
+
+    def images_left(self, publication: str) -> int:
+        """Returns for how many images both operators have material; 0 where one is not ready.
+
+        Raises:
+            AccessDenied: They offer it no more.
+        """
+        found = [
+            one.images if one.ready else 0
+            for k in (0, 1)
+            for one in self._listed(k).models
+            if one.publication == publication
+        ]
+        if len(found) != 2:
+            raise AccessDenied("the model is offered no more; its owner took it back")
+        return min(found)
 
     def ask(self, offered: Offered, images: NDArray[np.float32]) -> Found:
         """Returns the answer for preprocessed images (n, channels, height, width).
@@ -183,9 +203,17 @@ class Patient:
         while time.monotonic() < end:
             said = self._said(operator, lambda client: client.get(path, headers=headers))
             if said.status_code == 200:
-                told = said.headers.get("X-Consilium-Facts", "{}")
-                return said.content, msgspec.json.decode(told, type=dict[str, float])
+                return said.content, _facts(said.headers.get("X-Consilium-Facts", "{}"))
         raise RoundAborted(f"operator {operator} has no answer after {_PATIENCE:.0f} s; ask again")
+
+    def _listed(self, operator: int) -> _List:
+        try:
+            return msgspec.json.decode(self._get(operator, "/v1/models").content, type=_List)
+        except msgspec.MsgspecError:
+            raise DataError(
+                f"operator {operator} answers with what is no list of models; expected one of this "
+                "version of consilium: ask who runs it"
+            ) from None
 
     def _get(self, operator: int, path: str) -> httpx.Response:
         return self._said(operator, lambda client: client.get(path))
@@ -203,48 +231,18 @@ class Patient:
         raise DataError(f"operator {operator}: {_reason(said)}")
 
 
+def _facts(told: str) -> dict[str, float]:
+    """Returns what an operator measured; what it does not say is 0, and costs no answer."""
+    try:
+        said = msgspec.json.decode(told, type=dict[str, float])
+    except msgspec.MsgspecError:
+        said = {}
+    return {**dict.fromkeys(_FACTS, 0.0), **said}
+
+
 def _reason(said: httpx.Response) -> str:
     try:
         words = msgspec.json.decode(said.content, type=dict[str, str])
     except msgspec.MsgspecError:
         words = {}
     return words.get("error", f"status {said.status_code}")
-
-
-# -- Images ---------------------------------------------------------------------------
-
-
-def read_pictures(
-    files: Sequence[Path], shape: tuple[int, ...], preprocessing: Preprocessing
-) -> NDArray[np.float32]:
-    """Returns pictures as the model sees them, (n, channels, height, width).
-
-    Raises:
-        DataError: A file that is no picture, or too large, by name.
-    """
-    channels, height, width = shape
-    if height != width:
-        raise DataError(f"the model takes {height}x{width}; pictures are made square only")
-    rule = Rendering(size=height, channels=1 if channels == 1 else 3)
-    stored = np.concatenate([_rendered(file, rule) for file in files])
-    images: NDArray[np.float32] = preprocessing.inputs(stored).numpy()
-    return images
-
-
-def _rendered(file: Path, rule: Rendering) -> NDArray[np.uint8]:
-    if suffix_of(file.name) not in FORMATS:
-        raise DataError(f"{file.name} is no picture; expected one of {', '.join(FORMATS)}")
-    try:
-        if file.stat().st_size > MAX_FILE_BYTES:
-            raise DataError(f"{file.name} is over {MAX_FILE_BYTES} bytes; give a smaller one")
-        data = file.read_bytes()
-    except OSError as error:
-        raise DataError(f"{file.name} cannot be read ({error.strerror}); check its path") from None
-    try:
-        picture, _ = next(iter(rule.records(read_image(data, file.name))))
-    except ConsiliumError as error:
-        raise DataError(f"{file.name}: {error}; give a whole picture") from None
-    except Exception as error:  # noqa: BLE001 - whatever Pillow raises on damage
-        kind = type(error).__name__
-        raise DataError(f"{file.name} is damaged ({kind}); give a whole one") from None
-    return picture[None]

@@ -4,22 +4,21 @@
 Operator 0 leads: it takes the next session and the lowest material that both have, tells
 operator 1, and both compute over one link. Each marks the material as used, durably, before its
 first word. If anything fails the session ends with a reason, the material stays used, and the
-link is made anew.
+link is made anew. A crash, or a disk set back, leaves material at one of them only: operator 1 then
+answers with what it holds, and each puts away what the other lacks.
 """
 
 import logging
 import queue
-import socket
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, final
 
 from msgspec.msgpack import Decoder
 
 from consilium.adapters.inference.kit import read_operators
-from consilium.adapters.inference.links import Link, LinkBroken, dial, listen
+from consilium.adapters.inference.links import ENDING, Link, LinkBroken, Listener, dial
 from consilium.adapters.inference.sessions import Sessions
 from consilium.adapters.inference.shelf import Published, Shelf
 from consilium.adapters.inference.talk import (
@@ -28,6 +27,7 @@ from consilium.adapters.inference.talk import (
     REQUEST,
     AskStatus,
     Done,
+    Held,
     Meet,
     PutModel,
     Refused,
@@ -59,22 +59,23 @@ class Operator:
         self._kit, self._addresses = kit, read_operators(kit).computing
         self._work: queue.SimpleQueue[InputShare] = queue.SimpleQueue()
         self._peer: Link | None = None
-        self._links: set[Link] = set()
         self._ended = threading.Event()
-        port = self._addresses[party].link
-        self._socket = listen(kit, port, self._serve)
-        threads = [self._prepare_ahead, *((self._lead,) if party == 0 else ())]
-        for one in threads:
-            threading.Thread(target=one, daemon=True).start()
+        self._listener = Listener(kit, self._addresses[party].link, self._answer_all)
+        jobs = [self._prepare_ahead, *((self._lead,) if party == 0 else ())]
+        self._threads = [threading.Thread(target=job, daemon=True) for job in jobs]
+        for thread in self._threads:
+            thread.start()
 
     def close(self) -> None:
         """Stops to listen, and ends every link and thread."""
         self._ended.set()
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-        for link in tuple(self._links):
-            link.abort()
+        self.sessions.close()
+        peer = self._peer
+        if peer is not None:
+            peer.abort()
+        self._listener.close()
+        for thread in self._threads:
+            thread.join(ENDING)
 
     def accept(self, share: InputShare, token: bytes) -> None:
         """Takes up a patient's share.
@@ -100,13 +101,6 @@ class Operator:
 
     # -- Links ------------------------------------------------------------------------
 
-    def _serve(self, link: Link) -> None:
-        self._links.add(link)
-        try:
-            self._answer_all(link)
-        finally:
-            self._links.discard(link)
-
     def _answer_all(self, link: Link) -> None:
         while True:
             try:
@@ -118,6 +112,9 @@ class Operator:
             except (ConsiliumError, OSError) as error:
                 _LOG.warning("refused", extra={"peer": link.peer, "kind": type(request).__name__})
                 reply = Refused(str(error))
+            except Exception:  # noqa: BLE001 - the edge of a process
+                _LOG.exception("failed", extra={"peer": link.peer, "kind": type(request).__name__})
+                reply = Refused(f"operator {self.party} failed; ask again")
             try:
                 if reply is not None:
                     link.say(reply)
@@ -140,8 +137,7 @@ class Operator:
                 self._meet_opening(link, request)
                 return None
             case "operator-0", Meet() if self.party == 1:
-                self._follow(link, request)
-                return None
+                return self._follow(link, request)
             case _:
                 return Refused(f"{link.peer} may not ask for {type(request).__name__}")
         return Done()
@@ -157,7 +153,7 @@ class Operator:
     # -- Computing --------------------------------------------------------------------
 
     def _lead(self) -> None:
-        while True:
+        while not self._ended.is_set():
             try:
                 share = self._work.get(timeout=_ASK)
             except queue.Empty:
@@ -173,33 +169,59 @@ class Operator:
                 self._drop_peer()
                 self.sessions.end(share.session, "operator 0 failed; ask again")
                 _LOG.exception("session failed")
+        self._drop_peer()
 
     def _compute_first(self, share: InputShare) -> None:
         published = self.shelf.get(share.publication)
         self.sessions.take(share.session, 0.0)
-        numbers = published.materials.numbers()[: share.count]
-        start = time.perf_counter()
-        prepared = published.prepared(numbers)
-        offline = time.perf_counter() - start
         link = self._link()
-        link.say(Meet(share.publication, share.session, numbers))
-        reply = link.hear(REPLY, 2 * _SHARE_PATIENCE)
-        if isinstance(reply, Refused):
-            raise DataError(f"operator 1: {reply.reason}")
+        prepared, offline = self._met(link, published, share)
         self._compute(link, published, prepared, share, offline)
 
-    def _follow(self, link: Link, meet: Meet) -> None:
-        """Operator 1's part; what fails ends the link, and operator 0 hears of it."""
-        try:
-            published = self.shelf.get(meet.publication)
-            share = self.sessions.take(meet.session, _SHARE_PATIENCE)
+    def _met(self, link: Link, published: Published, share: InputShare) -> tuple[Prepared, float]:
+        """Returns a preparation that operator 1 has too, and the seconds that it took here.
+
+        Raises:
+            ConsiliumError: It refuses, or there is too little material at both.
+        """
+        for _ in range(2):
+            mine = published.materials.numbers()
+            if len(mine) < share.count:
+                break
             start = time.perf_counter()
+            prepared = published.prepared(mine[: share.count])
+            offline = time.perf_counter() - start
+            link.say(Meet(share.publication, share.session, prepared.numbers))
+            reply = link.hear(REPLY, 2 * _SHARE_PATIENCE)
+            if isinstance(reply, Done):
+                return prepared, offline
+            if isinstance(reply, Refused):
+                raise DataError(f"operator 1: {reply.reason}")
+            theirs = {n for one in reply.held if _is(one, share) for n in one.numbers}
+            published.materials.discard(set(mine) - theirs)
+        raise DataError("too little material is at both operators; wait for the dealer, ask again")
+
+    def _follow(self, link: Link, meet: Meet) -> Status | None:
+        """Operator 1's part; what it holds, where that is not what operator 0 wants to use."""
+        published = self.shelf.get(meet.publication)
+        here = published.materials.numbers()
+        if not set(meet.numbers) <= set(here):
+            return Status((published.held,))
+        try:
+            share, start = self.sessions.take(meet.session, _SHARE_PATIENCE), time.perf_counter()
             prepared = published.prepared(meet.numbers)
+            # Operator 0 takes its lowest: what is lower still came to this operator only.
+            top = max(meet.numbers)
+            published.materials.discard({n for n in here if n < top} - set(meet.numbers))
             link.say(Done())
             self._compute(link, published, prepared, share, time.perf_counter() - start)
         except (ConsiliumError, OSError) as error:
             self.sessions.end(meet.session, str(error))
-            link.say(Refused(str(error)))
+            raise
+        except Exception:
+            self.sessions.end(meet.session, "operator 1 failed; ask again")
+            raise
+        return None
 
     def _compute(
         self,
@@ -244,19 +266,31 @@ class Operator:
 
     def _prepare_ahead(self) -> None:
         while not self._ended.is_set():
-            try:
-                busy = sum(one.prepare_ahead() for one in self.shelf.all()) > 0
-            except (ConsiliumError, OSError):
-                busy = False
-            if not busy:
+            self.sessions.forget()
+            if not any(self._prepare_one(one) for one in self.shelf.all()):
                 self._ended.wait(_ASK / 4)
 
+    def _prepare_one(self, published: Published) -> bool:
+        try:
+            return published.prepare_ahead()
+        except (ConsiliumError, OSError) as error:
+            _LOG.warning("cannot prepare", extra={"reason": type(error).__name__})
+            return False
+
     def _link(self) -> Link:
+        if self._peer is not None and self._peer.ended():  # operator 1 was started again
+            self._drop_peer()
         if self._peer is None:
             self._peer = dial(self._kit, self._addresses[1], "operator-1")
+        if self._ended.is_set():
+            raise LinkBroken("operator 0 is being stopped; ask again later")
         return self._peer
 
     def _drop_peer(self) -> None:
         if self._peer is not None:
             self._peer.close()
             self._peer = None
+
+
+def _is(held: Held, share: InputShare) -> bool:
+    return held.publication == share.publication

@@ -21,12 +21,15 @@ from consilium.adapters.inference.links import Link, LinkBroken, dial
 from consilium.adapters.inference.talk import REPLY, AskStatus, Held, Refused, Status
 from consilium.adapters.randomness import operating_system
 from consilium.adapters.whole_files import write_whole
-from consilium.errors import ConsiliumError, DataError
+from consilium.errors import ConfigError, ConsiliumError, DataError
 from consilium.inference.dealer import Adopt, Deal, Dealing, Idle, dealer_step
 from consilium.inference.messages import MaskSeed, Material
 from consilium.wire import Message
 
 _LOG: Final = logging.getLogger("consilium.adapters.inference")
+_NOT_ADOPTED: Final = (
+    "this dealer did not adopt this publication; restore its folder, or publish anew"
+)
 PAUSE: Final = 1.0  # seconds between rounds in which nothing was missing
 
 
@@ -73,7 +76,10 @@ class Dealer:
         first, second = (_status(link) for link in self._links)
         busy = False
         for name in first.keys() & second.keys():
-            busy |= self._serve_one(first[name], second[name])
+            try:
+                busy |= self._serve_one(first[name], second[name])
+            except (ConfigError, DataError) as error:  # the others are dealt for
+                _LOG.warning("cannot deal for a model", extra={"reason": str(error)})
         return busy
 
     def close(self) -> None:
@@ -102,6 +108,8 @@ class Dealer:
         if first.program != second.program:
             raise DataError("the operators hold two programs under one name; publish anew")
         seeds = self._known_seeds(first)
+        if seeds is None and (first.seeded or second.seeded):
+            raise DataError(_NOT_ADOPTED)
         if seeds is None:
             seeds = (operating_system(), operating_system())
             self._write(first, seeds, 0)
@@ -134,9 +142,7 @@ class Dealer:
         try:
             return wire.decode(self._path(held).read_bytes(), _ADOPTED, limit=4096)
         except FileNotFoundError:
-            raise DataError(
-                "this dealer did not adopt this publication; restore its folder, or publish anew"
-            ) from None
+            raise DataError(_NOT_ADOPTED) from None
 
     def _known_seeds(self, held: Held) -> tuple[bytes, bytes] | None:
         return self._read(held).seeds if self._path(held).exists() else None

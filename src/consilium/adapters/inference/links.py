@@ -30,6 +30,8 @@ from consilium.wire import Message
 PATIENCE: Final = 30.0  # seconds for any one message
 LARGEST: Final = 1 << 30
 CHUNK: Final = 1 << 18  # bytes
+ENDING: Final = 12.0  # seconds that the end of a thread is waited for
+_GREETING: Final = 5.0
 MessageT = TypeVar("MessageT", bound=msgspec.Struct)
 
 
@@ -96,6 +98,14 @@ class Link:
             self._receive()
             self._send()
             self._wait(end)
+
+    def ended(self) -> bool:
+        """Returns whether the other end is known to have ended the connection."""
+        try:
+            self._receive()
+        except LinkBroken:
+            return True
+        return False
 
     def close(self) -> None:
         """Sends what is left and closes."""
@@ -181,30 +191,69 @@ def dial(kit: Path, address: Address, peer: str, patience: float = 5.0) -> Link:
 Serve: TypeAlias = Callable[[Link], None]
 
 
-def listen(kit: Path, port: int, serve: Serve, host: str = "0.0.0.0") -> socket.socket:  # noqa: S104
-    """Starts to serve every party that connects, each on a thread; returns the socket."""
-    context = tls(kit, server=True)
-    plain = socket.create_server((host, port), backlog=64)
+@final
+class Listener:
+    """Serves every party that connects, each on a thread, until it is closed."""
 
-    def accept() -> None:
-        while True:
+    def __init__(self, kit: Path, port: int, serve: Serve, host: str = "0.0.0.0") -> None:  # noqa: S104
+        self._context, self._serve = tls(kit, server=True), serve
+        self._plain = socket.create_server((host, port), backlog=64)
+        self._taken: dict[threading.Thread, socket.socket] = {}
+        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
+
+    def close(self) -> None:
+        """Stops to listen, and ends every connection and every thread."""
+        self._ended.set()
+        with suppress(OSError):
+            self._plain.shutdown(socket.SHUT_RDWR)
+        self._accepting.join(ENDING)
+        self._plain.close()
+        with self._lock:
+            taken = dict(self._taken)
+        for one in taken.values():
+            with suppress(OSError):
+                socket.socket.shutdown(one, socket.SHUT_RDWR)
+        for thread in taken:
+            thread.join(ENDING)
+
+    def _accept(self) -> None:
+        while not self._ended.is_set():
             try:
-                taken, _ = plain.accept()
-            except OSError:
-                return
-            threading.Thread(target=_greet, args=(context, taken, serve), daemon=True).start()
+                taken, _ = self._plain.accept()
+            except OSError:  # also where there are too many connections: these end
+                self._ended.wait(0.1)
+                continue
+            thread = threading.Thread(target=self._greet, args=(taken,), daemon=True)
+            with self._lock:
+                self._taken[thread] = taken
+            thread.start()
 
-    threading.Thread(target=accept, daemon=True).start()
-    return plain
+    def _greet(self, taken: socket.socket) -> None:
+        try:
+            made = self._shaken(taken)
+            if made is not None:
+                with Link(made, role_of(made.getpeercert())) as link:
+                    self._serve(link)
+        finally:
+            with self._lock:
+                del self._taken[threading.current_thread()]
 
-
-def _greet(context: ssl.SSLContext, taken: socket.socket, serve: Serve) -> None:
-    taken.settimeout(5.0)
-    try:
-        taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        made = context.wrap_socket(taken, server_side=True)
-    except OSError:
-        taken.close()
-        return
-    with Link(made, role_of(made.getpeercert())) as link:
-        serve(link)
+    def _shaken(self, taken: socket.socket) -> ssl.SSLSocket | None:
+        """Returns the connection once the other end has proved its name, or closes it."""
+        taken.settimeout(_GREETING)
+        try:
+            taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            made = self._context.wrap_socket(taken, server_side=True, do_handshake_on_connect=False)
+        except OSError:
+            taken.close()
+            return None
+        with self._lock:
+            self._taken[threading.current_thread()] = made
+        try:
+            made.do_handshake()
+        except OSError:
+            made.close()
+            return None
+        return made

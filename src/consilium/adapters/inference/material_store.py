@@ -8,11 +8,12 @@
 Guarantees: whatever crashes, and whatever is tried again, no material leaves twice. What was
 marked and not used is lost, which costs a little work. A number that was ever used is refused.
 When it fails: a disk that is set back to an older state; the other operator's store then refuses
-the numbers, as both must have them unused.
+the numbers, as both must have them unused. Two disks set back together are not noticed.
 """
 
 import os
 import threading
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final, final
 
@@ -86,17 +87,27 @@ class MaterialStore:
         with self._lock:
             if not set(numbers) <= set(self._waiting) or len(set(numbers)) != len(numbers):
                 raise DataError(f"material {numbers} is not here, or was used; take others")
-            with self._log().open("ab") as log:
-                log.write(b"".join(b"%d\n" % number for number in numbers))
-                log.flush()
-                os.fsync(log.fileno())
-            sync_folder(self._folder)
-            self._used |= set(numbers)
-            self._waiting = [number for number in self._waiting if number not in numbers]
-            for number in numbers:
-                self._path(number).unlink(missing_ok=True)
-            sync_folder(self._folder)
+            self._mark(numbers)
         return tuple(UseReceipt(self._publication, number) for number in numbers)
+
+    def discard(self, numbers: Collection[int]) -> None:
+        """Marks what no session can use: damaged, or not at the other operator."""
+        with self._lock:
+            lost = tuple(number for number in self._waiting if number in numbers)
+            if lost:
+                self._mark(lost)
+
+    def _mark(self, numbers: tuple[int, ...]) -> None:
+        with self._log().open("ab") as log:
+            log.write(b"".join(b"%d\n" % number for number in numbers))
+            log.flush()
+            os.fsync(log.fileno())
+        sync_folder(self._folder)
+        self._used |= set(numbers)
+        self._waiting = [number for number in self._waiting if number not in numbers]
+        for number in numbers:
+            self._path(number).unlink(missing_ok=True)
+        sync_folder(self._folder)
 
     def _log(self) -> Path:
         return self._folder / "used"

@@ -9,6 +9,7 @@ The format is in docs/inference.md. Guarantees: an upload's size is checked befo
 its end; an answer leaves against its token only; nothing of a share or an answer is logged.
 """
 
+import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -32,6 +33,7 @@ from consilium.inference.messages import InputShare
 from consilium.inference.operator import MOST_IMAGES
 from consilium.inference.ring import packed_size
 
+_UPLOAD: Final = 60.0  # seconds for one share to come
 _WAIT: Final = 20.0  # seconds that a request for an answer waits
 _BINARY: Final = "application/octet-stream"
 
@@ -90,19 +92,33 @@ async def _upload(operator: Operator, request: Request) -> Response:
     program = published.put.share.program
     height, width, channels = program.image
     size = packed_size(count * height * width * channels, program.ring_bits)
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > size:
-            break
+    body = await _body(request, size)
     if len(body) != size:
         raise DataError(
             f"a share of {len(body)} bytes or more; expected {size} for {count} images of "
             f"{program.image}"
         )
-    share = InputShare(model, session, count, bytes(body))
+    share = InputShare(model, session, count, body)
     await run_in_threadpool(operator.accept, share, token)
     return _json(202, {"session": session.hex()})
+
+
+async def _body(request: Request, size: int) -> bytes:
+    """Returns the body, or of a longer one as much as shows that it is longer."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_UPLOAD):
+            async for part in request.stream():
+                body += part
+                if len(body) > size:
+                    break
+    except TimeoutError:
+        raise DataError(
+            f"{len(body)} of {size} bytes came in {_UPLOAD:.0f} s; send anew over a faster line"
+        ) from None
+    except ClientDisconnect:
+        raise DataError("the share was not sent to its end; send anew") from None
+    return bytes(body)
 
 
 async def _answer(operator: Operator, request: Request) -> Response:
@@ -164,9 +180,13 @@ def _hex(text: str, size: int) -> bytes:
 
 def _token(request: Request) -> bytes:
     kind, _, word = request.headers.get("Authorization", "").partition(" ")
-    if kind != "Bearer":
+    try:
+        token = bytes.fromhex(word) if kind == "Bearer" else b""
+    except ValueError:
+        token = b""
+    if len(token) != 32:  # what was sent is not repeated: it may be one, in part
         raise AccessDenied("no token; send Authorization: Bearer with 32 bytes in hexadecimal")
-    return _hex(word, 32)
+    return token
 
 
 def _count(request: Request) -> int:

@@ -16,7 +16,7 @@ from consilium.errors import AccessDenied, ConsiliumError, DataError
 from consilium.inference.messages import SESSION_BYTES, AnswerShare, InputShare
 
 KEPT: Final = 300.0  # seconds
-MOST: Final = 64  # sessions at once
+MOST: Final = 64  # sessions under way at once
 
 
 class Busy(ConsiliumError):
@@ -28,12 +28,17 @@ class Busy(ConsiliumError):
 class Session:
     """One of them."""
 
-    share: InputShare | None
+    share: InputShare | None = field(repr=False)
     token: bytes = field(repr=False)
     began: float
     answer: AnswerShare | None = field(default=None, repr=False)
     failure: str | None = None
     facts: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def under_way(self) -> bool:
+        """Whether it has not ended."""
+        return self.answer is None and self.failure is None
 
 
 @final
@@ -43,6 +48,13 @@ class Sessions:
     def __init__(self) -> None:
         self._sessions: dict[bytes, Session] = {}
         self._changed = threading.Condition()
+        self._closed = False
+
+    def close(self) -> None:
+        """Lets nobody wait any longer."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
 
     def add(self, share: InputShare, token: bytes) -> None:
         """Takes up a session.
@@ -57,7 +69,7 @@ class Sessions:
                 raise DataError("a session of 16 bytes and a token of 32 were expected; send anew")
             if share.session in self._sessions:
                 raise DataError("this session is here already; a retry is a new session")
-            if len(self._sessions) >= MOST:
+            if sum(one.under_way for one in self._sessions.values()) >= MOST:
                 raise Busy(f"{MOST} sessions are under way; try again in a minute")
             self._sessions[share.session] = Session(share, token, time.monotonic())
             self._changed.notify_all()
@@ -71,7 +83,7 @@ class Sessions:
         end = time.monotonic() + patience
         with self._changed:
             while (found := self._sessions.get(session)) is None:
-                if not self._changed.wait(max(0.0, end - time.monotonic())):
+                if self._closed or not self._changed.wait(max(0.0, end - time.monotonic())):
                     raise DataError("the image's share did not come to both operators; send anew")
             share, found.share = found.share, None
             if share is None:
@@ -101,14 +113,23 @@ class Sessions:
         """
         end = time.monotonic() + patience
         with self._changed:
+            self._forget()
             while True:
                 found = self._sessions.get(session)
                 if found is None or not hmac.compare_digest(found.token, token):
-                    raise AccessDenied("no such session here; it ended, or its token is another")
-                if found.answer is not None or found.failure is not None:
+                    raise AccessDenied(
+                        "no such session here: it ended, its operator was started again, or its "
+                        "token is another; ask again"
+                    )
+                if not found.under_way:
                     return found
-                if not self._changed.wait(max(0.0, end - time.monotonic())):
+                if self._closed or not self._changed.wait(max(0.0, end - time.monotonic())):
                     return found
+
+    def forget(self) -> None:
+        """Forgets what is older than `KEPT`."""
+        with self._changed:
+            self._forget()
 
     def _forget(self) -> None:
         now = time.monotonic()

@@ -17,7 +17,7 @@ from consilium.adapters.inference.links import LARGEST
 from consilium.adapters.inference.material_store import MaterialStore
 from consilium.adapters.inference.talk import Card, Held, PutModel
 from consilium.adapters.whole_files import sync_folder, write_whole
-from consilium.errors import AccessDenied, DataError, LocalProtocolError
+from consilium.errors import AccessDenied, DataError, LocalProtocolError, ProtocolError
 from consilium.inference.messages import MaskSeed, WeightOpening
 from consilium.inference.operator import (
     Appointed,
@@ -29,6 +29,8 @@ from consilium.inference.operator import (
     operator_step,
     together,
 )
+from consilium.inference.program import check_program
+from consilium.inference.weights import unpack_weights
 
 _MODEL: Final[Decoder[PutModel]] = Decoder(PutModel)
 _SEED: Final[Decoder[MaskSeed]] = Decoder(MaskSeed)
@@ -42,7 +44,7 @@ class Published:
 
     def __init__(self, folder: Path, put: PutModel, *, first: bool) -> None:
         self.put, self.first = put, first
-        self.card = msgspec.json.decode(put.card, type=Card)
+        self.card = _card(put)
         self.materials = MaterialStore(folder / "material", put.share.publication)
         self._folder = folder
         self._state: Appointed | Unmasking | Holding = Appointed(first=first)
@@ -50,7 +52,8 @@ class Published:
         self._lock = threading.Lock()
         self.opening: WeightOpening | None = None
         if (folder / "seed").exists():
-            self._seed(wire.decode((folder / "seed").read_bytes(), _SEED, limit=LARGEST))
+            seed = wire.decode((folder / "seed").read_bytes(), _SEED, limit=LARGEST)
+            self._state, self.opening = self._seeded(seed)
         if (folder / "opening").exists():
             data = (folder / "opening").read_bytes()
             self.hear_opening(wire.decode(data, _OPENING, limit=LARGEST))
@@ -67,14 +70,16 @@ class Published:
         with self._lock:
             if self.opening is not None:
                 raise DataError("this publication has its seed; publish the model anew for another")
+            state, opening = self._seeded(seed)
             write_whole(self._folder / "seed", wire.encode(seed))
-            self._seed(seed)
+            self._state, self.opening = state, opening
 
     def hear_opening(self, other: WeightOpening) -> None:
         """Takes the other operator's opening; the same one may come again."""
         if isinstance(self._state, Unmasking):
-            self._state, _ = _held(self._state, other)
+            after, _ = _held(self._state, other)
             write_whole(self._folder / "opening", wire.encode(other))
+            self._state = after
 
     @property
     def ready(self) -> bool:
@@ -114,6 +119,8 @@ class Published:
         """
         if self.revoked:
             raise AccessDenied(f"model {self.card.name} was revoked by its owner; ask for another")
+        if not numbers:
+            raise DataError("a session without material; ask for one image or more")
         with self._lock:
             if not isinstance(self._state, Holding):
                 raise LocalProtocolError("the model is not ready: the dealer has not come by yet")
@@ -125,16 +132,24 @@ class Published:
         return together(parts)
 
     def _prepared(self, state: Holding, number: int) -> Prepared:
-        made, _ = operator_step(state, Prepare((self.materials.look(number),)))
+        try:
+            made, _ = operator_step(state, Prepare((self.materials.look(number),)))
+        except (FileNotFoundError, ProtocolError, ValueError):
+            self.materials.discard((number,))
+            raise DataError(f"material {number} is damaged and was put away; ask again") from None
         if not isinstance(made, Prepared):
             raise TypeError(type(made).__name__)
         return made
 
-    def _seed(self, seed: MaskSeed) -> None:
-        state, said = operator_step(Appointed(first=self.first), Publish(self.put.share, seed))
+    def _seeded(self, seed: MaskSeed) -> tuple[Unmasking, WeightOpening]:
+        """Returns the state that has its seed, and what is opened of the weights."""
+        try:
+            state, said = operator_step(Appointed(first=self.first), Publish(self.put.share, seed))
+        except ValueError as error:
+            raise DataError(f"{error}; deal another seed") from None
         if not isinstance(state, Unmasking) or not isinstance(said[0], WeightOpening):
             raise TypeError(type(state).__name__)
-        self._state, self.opening = state, said[0]
+        return state, said[0]
 
 
 @final
@@ -155,12 +170,15 @@ class Shelf:
         """Keeps a new publication.
 
         Raises:
-            DataError: There is one of this name.
+            ConsiliumError: There is one of this name, or it cannot be carried out.
         """
         with self._lock:
             name = put.share.publication
             if name in self._published or len(name) != 32:
                 raise DataError("this publication is here already; publish the model anew")
+            check_program(put.share.program)
+            unpack_weights(put.share.program, put.share.words)
+            _card(put)
             place = self._folder / name.hex()
             place.mkdir(mode=0o700, exist_ok=True)
             made = Published(place, put, first=self._first)
@@ -182,6 +200,13 @@ class Shelf:
         """Returns all of them."""
         with self._lock:
             return tuple(self._published.values())
+
+
+def _card(put: PutModel) -> Card:
+    try:
+        return msgspec.json.decode(put.card, type=Card)
+    except msgspec.MsgspecError:
+        raise DataError("the card of the model cannot be read; publish it by one version") from None
 
 
 def _held(state: Unmasking, other: WeightOpening) -> tuple[Holding, tuple[object, ...]]:

@@ -20,8 +20,7 @@ from consilium.learning.models.logistic import Logistic
 from consilium.learning.models.monet import LEAST_SIDE as MONET_LEAST_SIDE
 from consilium.learning.models.monet import SIDES as MONET_SIDES
 from consilium.learning.models.monet import MoNet
-from consilium.learning.models.nf_resnet import NfResNet
-from consilium.learning.models.nf_resnet18 import NfResNet18
+from consilium.learning.models.nf_resnet import nf_resnet, nf_resnet18
 from consilium.learning.models.resnet import resnet
 from consilium.learning.models.small_cnn import SmallCnn
 from consilium.learning.models.squeezenet import SqueezeNet
@@ -50,8 +49,9 @@ _MODELS: Final[Mapping[str, _Model]] = {
     "small-cnn": _Model(make=SmallCnn, least_side=8),
     "small-cnn-relu": _Model(make=partial(SmallCnn, activation=nn.ReLU), least_side=8),
     "squeezenet": _Model(make=SqueezeNet, least_side=32),
-    "nf-resnet": _Model(make=NfResNet, least_side=28),
-    "nf-resnet18": _Model(make=NfResNet18, least_side=32),
+    "squeezenet-average": _Model(make=partial(SqueezeNet, average=True), least_side=32),
+    "nf-resnet": _Model(make=nf_resnet, least_side=28),
+    "nf-resnet18": _Model(make=nf_resnet18, least_side=32),
     "resnet18": _Model(make=partial(resnet, blocks=(2, 2, 2, 2), bottleneck=False), least_side=16),
     "resnet50": _Model(make=partial(resnet, blocks=(3, 4, 6, 3), bottleneck=True), least_side=16),
     "vgg11": _Model(make=partial(vgg, stages=VGG11, normalised=False), least_side=32),

@@ -5,6 +5,9 @@
 dropout before the classifier, and no in-place activation, so that per-record gradients can
 be taken. Parameters bear torchvision's names, so that its published weights fit.
 
+With `average` the pools are means of 2x2 instead of maxima of 3x3, and logits pass no ReLU: under
+encryption a mean is free, maxima and ReLUs are comparisons (docs/why/encrypted-inference.md).
+
 Source: Iandola et al. 2016, figures 1 and 2 (arXiv:1602.07360v4), in its revision 1.1.
 """
 
@@ -46,14 +49,14 @@ class Fire(nn.Module):
 class SqueezeNet(nn.Module):
     """Stem, three groups of fire modules with pooling before each, convolution, average."""
 
-    def __init__(self, shape: tuple[int, ...], classes: int) -> None:
+    def __init__(self, shape: tuple[int, ...], classes: int, *, average: bool = False) -> None:
         super().__init__()
         last = 2 * FIRES[-1][-1][1]
-        self.features = nn.Sequential(*_layers(channels=shape[0]))
+        self.features = nn.Sequential(*_layers(channels=shape[0], average=average))
         self.classifier = nn.Sequential(
             nn.Identity(),  # where the paper has dropout
             nn.Conv2d(last, classes, 1),
-            nn.ReLU(),
+            nn.Identity() if average else nn.ReLU(),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
         )
@@ -73,12 +76,12 @@ class SqueezeNet(nn.Module):
         nn.init.normal_(classifier, std=0.01)
 
 
-def _layers(channels: int) -> Iterator[nn.Module]:
+def _layers(*, channels: int, average: bool) -> Iterator[nn.Module]:
     yield nn.Conv2d(channels, STEM, 3, stride=2)
     yield nn.ReLU()
     width = STEM
     for group in FIRES:
-        yield nn.MaxPool2d(3, stride=2, ceil_mode=True)
+        yield nn.AvgPool2d(2) if average else nn.MaxPool2d(3, stride=2, ceil_mode=True)
         for squeezed, expanded in group:
             yield Fire(width, squeezed, expanded)
             width = 2 * expanded
