@@ -292,7 +292,7 @@ def opened(page: Page, url: str) -> Page:
 def chosen(page: Page, data: bytes, name: str = "lung.png") -> None:
     picture: FilePayload = {"name": name, "mimeType": "image/png", "buffer": data}
     page.set_input_files("#file", picture)
-    expect(page.locator("#delete")).to_be_visible(timeout=SLOW)
+    expect(page.locator("#keep:visible, #delete:visible")).to_be_visible(timeout=SLOW)
 
 
 def sent(page: Page) -> None:

@@ -24,6 +24,7 @@ from tests.phone.asked import (
 from tests.phone.made import CHEST, chest, encoded, photograph
 from tests.phone.test_page import AXE, serious
 
+from consilium.adapters.inference import public_end
 from consilium.adapters.inference.publishing import revoke
 
 pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("assets")]
@@ -92,7 +93,7 @@ def test_nothing_is_sent_before_one_agrees(asked: Asked, operators_phone: Page) 
     expect(page.locator("#confirm-title")).to_be_focused()
     said = page.inner_text("#confirm-said")
     assert all(origin.removeprefix("https://") in said for origin in asked.origins)
-    assert "About 0.0078 MB leave this phone." in said
+    assert "About 7.8 kB leave this phone." in said
     page.click("#keep")
     expect(page.locator("#said")).to_contain_text("Deleted")
     assert asked.received == []
@@ -237,14 +238,13 @@ def test_an_operator_that_stops_in_the_middle_is_named(
     breakable: Asked, operators_phone: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(breakable.parties.operators[0], "_compute_first", lambda _share: None)
+    monkeypatch.setattr(public_end, "_WAIT", 0.5)
     page = opened(operators_phone, breakable.url)
     chosen(page, encoded(a_picture()))
     page.click("#send")
     expect(page.locator("#said")).to_contain_text("computing", timeout=SLOW)
-    time.sleep(0.5)
 
-    server = breakable.parties.servers[1]
-    server.should_exit = server.force_exit = True
+    breakable.parties.servers[1].should_exit = True
 
     refused(page, f"{breakable.origins[1].removeprefix('https://')} does not answer")
 
@@ -297,7 +297,8 @@ def test_without_material_one_is_told_to_wait_and_may_ask_again(
 
 def test_without_a_network_it_opens_and_says_so(asked: Asked, operators_phone: Page) -> None:
     page = opened(operators_phone, asked.url)
-    page.context.set_offline(True)
+    page.add_init_script("Object.defineProperty(navigator, 'onLine', { get: () => false })")
+    page.context.set_offline(True)  # which Chromium no longer tells the page
     opened(page, asked.url)
     chosen(page, encoded(a_picture()))
 

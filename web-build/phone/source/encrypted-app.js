@@ -27,7 +27,9 @@ function sayEverything() {
 
 function sayState() {
   const { state, seen, found, refused } = shown;
-  $("confirm").hidden = !(state === "seen" || (state === "refused" && seen));
+  const may = state === "seen" || (state === "refused" && seen);
+  $("confirm").hidden = !may;
+  $("delete").hidden = may || !["asking", "found", "refused"].includes(state);
   $("asking").hidden = state !== "asking";
   if (shown.ready) $("ready").textContent = words.of("ready");
   if (seen) sayConfirm(seen, state === "refused");
@@ -43,7 +45,9 @@ function sayState() {
 
 function sayConfirm({ bytes }, again) {
   const [first, second] = asker.hosts;
-  const size = (bytes / 1e6).toLocaleString(words.language, { maximumSignificantDigits: 2 });
+  const [unit, least] = bytes >= 1e6 ? ["megabyte", 1e6] : ["kilobyte", 1e3];
+  const style = { style: "unit", unit, maximumSignificantDigits: 2 };
+  const size = new Intl.NumberFormat(words.language, style).format(bytes / least);
   $("confirm-said").textContent = words.of("confirm.said", { first, second, size });
   $("confirm-kind").textContent = asker.card.kind ? "" : words.of("confirm.nokind");
   $("send").textContent = words.of(again ? "send.again" : "send");
@@ -63,7 +67,6 @@ async function look(input) {
   shown = { ...shown, ...next };
   input.value = "";
   $("said").textContent = "";
-  $("delete").hidden = false;
   sayState();
   (shown.state === "seen" ? $("confirm-title") : $("refused")).focus();
 }
@@ -83,6 +86,7 @@ async function looked(file) {
 /** Sends the parts, after the page said what is sent to whom and was told to. */
 async function send() {
   $("refusal").hidden = true;
+  $("refused").textContent = "";
   const asking = (shown = { ...shown, state: "asking", step: "checking", refused: undefined });
   const clock = ticking();
   sayState();
@@ -104,7 +108,9 @@ async function answered(asking) {
     });
     return { state: "found", found: { probabilities } };
   } catch (refused) {
-    return { state: "refused", refused };
+    // Only the page is told reliably whether there is a network at all.
+    const offline = refused.reason === "away" && !navigator.onLine;
+    return { state: "refused", refused: offline ? { reason: "offline" } : refused };
   }
 }
 

@@ -55,7 +55,7 @@ export class Operator {
       const said = await fetch(this.origin + path, { ...fixed, ...options, signal: limit });
       [status, body] = [said.status, await said.arrayBuffer()];
     } catch {
-      throw this.#refused(navigator.onLine ? "away" : "offline");
+      throw this.#refused("away");
     }
     if (status === 200 || status === 202) return { status, body };
     throw this.#refused(reasons[status] ?? "declined");
