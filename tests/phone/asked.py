@@ -44,7 +44,7 @@ from consilium.inference.sharing import to_ring, unshare
 from consilium.learning.familiarity import Kind
 from consilium.learning.models.registry import build
 from consilium.learning.preprocessing import Preprocessing
-from consilium.web.phone.encrypted_site import make_encrypted_site
+from consilium.web.phone.encrypted_site import ask_and_make_site, make_encrypted_site
 from consilium.web.phone.pages import PhoneSite
 from consilium.web.phone.serving import make_server
 
@@ -110,10 +110,11 @@ def encrypted_page(
     with patch.object(real, "make_app", recording), three_operators(folder, stock=stock) as parties:
         publish_small(parties, stock=stock)
         offered = parties.patient.model(None)
+        site = ask_and_make_site(parties.kits, None)
         if kind is not None:
             card = KindCard(**msgspec.structs.asdict(offered.card), kind=kind)
-            offered = msgspec.structs.replace(offered, card=card)
-        site = make_encrypted_site(read_operators(parties.kits), offered)
+            knowing = msgspec.structs.replace(offered, card=card)
+            site = make_encrypted_site(read_operators(parties.kits), knowing)
         received.clear()
         with _offering(site, port) as url:
             yield Asked(url=url, parties=parties, offered=offered, received=received)

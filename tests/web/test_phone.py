@@ -8,7 +8,6 @@ import re
 import ssl
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import ThreadingHTTPServer
 from pathlib import Path
@@ -19,16 +18,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
-from tests.adapters.inference.parties import SHAPE, owned
+from tests.phone.asked import made_up
 from tests.phone.made import exported, finished
 
-from consilium.adapters.inference.asking import Offered
 from consilium.adapters.inference.kit import Address, Operators
-from consilium.adapters.inference.publishing import compile_owned, make_card
 from consilium.cli.phone_page import Wanted
 from consilium.cli.phone_page import build as build_page
 from consilium.errors import ConfigError
-from consilium.learning.models.registry import build
 from consilium.web.phone import pages, policies
 from consilium.web.phone.encrypted_site import make_encrypted_site
 from consilium.web.phone.pages import PhoneSite, draw_icon, write_site
@@ -201,25 +197,13 @@ def test_both_languages_say_the_same_things(mode: str) -> None:
 # -- The encrypted mode ---------------------------------------------------------------
 
 
-def offered(shape: tuple[int, int, int] = SHAPE) -> Offered:
-    model = replace(owned(), model=build("logistic", shape=shape, classes=3, seed=0), shape=shape)
-    compiled = compile_owned(model, None)
-    return Offered(
-        publication="00" * 32,
-        card=make_card(model, compiled, "encrypted-only"),
-        ready=True,
-        images=1,
-        program=compiled.program,
-    )
-
-
 def two_operators(host: str = "a.example") -> Operators:
     return Operators((Address(host, 7100, 7443), Address("b.example", 7100, 7443)))
 
 
 @pytest.mark.usefixtures("page")
 def test_the_page_that_asks_holds_no_model() -> None:
-    made = make_encrypted_site(two_operators(), offered())
+    made = make_encrypted_site(two_operators(), made_up())
 
     known = json.loads(made.files["publication.json"])
     assert made.operators == ("https://a.example:7443", "https://b.example:7443")
@@ -233,13 +217,13 @@ def test_the_page_that_asks_holds_no_model() -> None:
 @pytest.mark.parametrize("host", ["a.example; script-src *", "a b", "*", "-a", ""])
 def test_a_host_that_would_change_the_policy_is_refused(host: str) -> None:
     with pytest.raises(ConfigError, match="expected a host of letters"):
-        make_encrypted_site(two_operators(host), offered())
+        make_encrypted_site(two_operators(host), made_up())
 
 
 @pytest.mark.usefixtures("page")
 def test_pictures_that_are_not_square_are_refused() -> None:
     with pytest.raises(ConfigError, match="expected a square"):
-        make_encrypted_site(two_operators(), offered((1, 28, 20)))
+        make_encrypted_site(two_operators(), made_up((1, 28, 20)))
 
 
 def test_a_page_is_of_one_mode(tmp_path: Path) -> None:

@@ -3,7 +3,17 @@
 
 import { Engine } from "./engine.js";
 import { forget } from "./files.js";
-import { $, begun, emptied, items, kindWords, sayAnswer, sayFixed, sayRefusal } from "./page.js";
+import {
+  $,
+  begun,
+  emptied,
+  items,
+  kindWords,
+  privacyWords,
+  sayAnswer,
+  sayFixed,
+  sayRefusal,
+} from "./page.js";
 import { drawHeat, drawPreview } from "./pictures.js";
 import { Words } from "./words.js";
 
@@ -98,9 +108,7 @@ function deleteEverything() {
 function sayAbout(card) {
   const { privacy } = card;
   const facts = [words.of("about.trained", card)];
-  const epsilon = Math.max(...privacy.guarantees.map((one) => one.epsilon)).toFixed(4);
-  const unit = words.has(`unit.${privacy.unit}`) ? words.of(`unit.${privacy.unit}`) : privacy.unit;
-  facts.push(words.of("about.private", { epsilon, unit, delta: privacy.delta }));
+  facts.push(privacyWords(words, privacy));
   const classes = card.classes.map((one) => words.class(one)).join(", ");
   facts.push(words.of("about.network", { ...card, classes, kb: Math.ceil(card.size / 1000) }));
   facts.push(card.kind ? words.of("about.kind", { kind: kindWords(words, card) }) : words.of("about.nokind"));

@@ -3,7 +3,17 @@
 
 import { Asker } from "./encrypted-engine.js";
 import { forget } from "./files.js";
-import { $, begun, emptied, items, kindWords, sayAnswer, sayFixed, sayRefusal } from "./page.js";
+import {
+  $,
+  begun,
+  emptied,
+  items,
+  kindWords,
+  privacyWords,
+  sayAnswer,
+  sayFixed,
+  sayRefusal,
+} from "./page.js";
 import { drawPreview } from "./pictures.js";
 import { Words } from "./words.js";
 import de from "./words/encrypted.de.json";
@@ -141,8 +151,8 @@ function deleteEverything() {
 // -- The model and the operators ---------------------------------------------------------
 
 function sayAbout() {
-  const { card, publication, hosts } = { ...asker.publication, hosts: asker.hosts, card: asker.card };
-  const [first, second] = hosts;
+  const { card, publication } = asker.publication;
+  const [first, second] = asker.hosts;
   const classes = card.classes.map((one) => words.class(one)).join(", ");
   const list = document.createElement("ul");
   items(list, [
@@ -153,6 +163,7 @@ function sayAbout() {
     words.of("about.answer"),
     words.of(`about.${card.ranges}`, { images: card.calibrated_on }),
     card.kind ? words.of("about.kind", { kind: kindWords(words, card) }) : words.of("about.nokind"),
+    ...(card.privacy?.private ? [privacyWords(words, card.privacy)] : []),
   ]);
   $("facts").replaceChildren(list);
   $("publication").textContent = publication.match(/.{8}/g).join(" ");

@@ -24,7 +24,8 @@ export class Operator {
       found.image_fraction === image_fraction &&
       found.unit === unit &&
       String(found.image) === String(image) &&
-      String(found.card.classes) === String(card.classes);
+      String(found.card.classes) === String(card.classes) &&
+      found.card.signature === card.signature;
     if (!same) throw this.#refused("changed");
     if (!found.ready || found.images < 1) throw this.#refused("empty");
   }

@@ -18,6 +18,12 @@ export function kindWords(words, { kind }) {
   return kind && words.has(`kind.${kind.name}`) ? words.of(`kind.${kind.name}`) : kind?.name;
 }
 
+export function privacyWords(words, { guarantees, unit, delta }) {
+  const epsilon = Math.max(...guarantees.map((one) => one.epsilon)).toFixed(4);
+  const named = words.has(`unit.${unit}`) ? words.of(`unit.${unit}`) : unit;
+  return words.of("about.private", { epsilon, unit: named, delta });
+}
+
 export function items(list, texts) {
   list.replaceChildren(
     ...texts.map((text) => Object.assign(document.createElement("li"), { textContent: text })),

@@ -9,13 +9,12 @@ that describe it otherwise later are not asked.
 
 import re
 from pathlib import Path
-from typing import Final, final
+from typing import Any, Final, final
 
 import msgspec
 
 from consilium.adapters.inference.asking import Offered, Patient
 from consilium.adapters.inference.kit import Address, Operators, read_operators
-from consilium.adapters.inference.talk import Card
 from consilium.errors import ConfigError
 from consilium.web.phone.pages import PAGE, PhoneSite, assemble
 
@@ -33,7 +32,7 @@ class _Publication(msgspec.Struct, frozen=True, kw_only=True):
 
     operators: tuple[str, str]
     publication: str
-    card: Card
+    card: dict[str, object]
     ring_bits: int
     image: tuple[int, int, int]
     image_fraction: int
@@ -72,7 +71,7 @@ def make_encrypted_site(operators: Operators, offered: Offered) -> PhoneSite:
     known = _Publication(
         operators=(first, second),
         publication=offered.publication,
-        card=offered.card,
+        card=_told(offered.card),
         ring_bits=program.ring_bits,
         image=program.image,
         image_fraction=program.image_fraction,
@@ -80,6 +79,14 @@ def make_encrypted_site(operators: Operators, offered: Offered) -> PhoneSite:
     )
     added = {"publication.json": msgspec.json.encode(known)}
     return assemble(_BUILT, added, (first, second))
+
+
+def _told(card: msgspec.Struct) -> dict[str, object]:
+    """Returns the public card as the page reads it: flat, whatever groups it has."""
+    told: dict[str, Any] = msgspec.to_builtins(card)
+    for group in ("about", "input"):
+        told |= told.pop(group, {})
+    return told
 
 
 def _origin(address: Address) -> str:
