@@ -30,10 +30,11 @@ import numpy as np
 import psutil
 import torch
 from matplotlib import pyplot as plt
+from tests.adapters.inference.parties import card_of
 
 from consilium.adapters.inference.asking import Found, Offered, Patient
 from consilium.adapters.inference.kit import OPERATORS, Address, Operators, make_kits
-from consilium.adapters.inference.publishing import Owned, make_card, publish
+from consilium.adapters.inference.publishing import Owned, publish
 from consilium.errors import ConsiliumError
 from consilium.inference import kernels, ranges
 from consilium.inference import network as layers
@@ -176,7 +177,7 @@ class Parties:
                 return
 
     def publish(self, job: Job) -> Offered:
-        card = make_card(job.owned, job.compiled, "encrypted-only")
+        card = card_of(job.owned, job.compiled)
         publish(self.kits / "owner", job.compiled, card)
         offered = self.offered(job.name, self.stock)
         self.patient.ask(offered, job.images[:1].numpy())  # compiles the kernels, warms the link

@@ -38,6 +38,9 @@ CONTRACT: Final = "tests/governance/test_contract.py"
 LOG: Final = "tests/governance/test_audit_log.py"
 ASSOCIATION: Final = "tests/governance/test_association.py"
 HOSTED: Final = "tests/governance/test_hosting.py"
+PERMITTED: Final = "tests/governance/test_model_permits.py"
+RELEASED: Final = "tests/adapters/test_releasing.py"
+PUBLIC_CARD: Final = "tests/adapters/inference/test_public_card.py"
 
 Edit = tuple[str, str, str]  # file under src/consilium, text, what takes its place
 
@@ -467,9 +470,86 @@ GOVERNANCE = [
     one(
         "no guarantee, no download",
         "governance/model_permissions.py",
-        "if model.epsilon is None:",
+        "if not private:",
         "if False:",
-        HOSTED,
+        PERMITTED,
+    ),
+    one(
+        "a permit's signature is checked",
+        "governance/model_permits.py",
+        "key.verify(bytes.fromhex(document.signature), _signed_text(document))",
+        "_signed_text(document)",
+        PERMITTED,
+    ),
+    one(
+        "an office's model needs the office's permit",
+        "adapters/releasing.py",
+        "if permit is None and papers.office is not None:",
+        "if False:",
+        RELEASED,
+    ),
+    one(
+        "a permit is of these weights",
+        "adapters/finished_models.py",
+        "if permit.weights != weights:",
+        "if False:",
+        RELEASED,
+    ),
+    one(
+        "a permit is of the office that the weights name",
+        "adapters/finished_models.py",
+        "if office not in (None, permit.publisher):",
+        "if False:",
+        RELEASED,
+    ),
+    one(
+        "a permit promises no more than the statement",
+        "adapters/model_card.py",
+        "if permit.epsilon is not None and (found is None or found > permit.epsilon):",
+        "if False:",
+        RELEASED,
+    ),
+    one(
+        "a page hands out what devices may have",
+        "web/phone/site.py",
+        "    require(card.permit, Use.DEVICE)\n",
+        "",
+        RELEASED,
+    ),
+    one(
+        "a card's signature is checked",
+        "adapters/model_card.py",
+        """    check_signature(card, f"the card of model {card.name!r}")\n""",
+        "",
+        RELEASED,
+    ),
+    one(
+        "an operator checks a card",
+        "adapters/inference/public_card.py",
+        "    return check_card(card)",
+        "    return card",
+        RELEASED,
+    ),
+    one(
+        "a patient checks a card",
+        "adapters/inference/asking.py",
+        "            check_card(one.card)\n",
+        "",
+        PUBLIC_CARD,
+    ),
+    one(
+        "another kind of picture stays here",
+        "adapters/inference/folders.py",
+        "sort_pictures(part, card.about.input, rule, card.about.kind)",
+        "sort_pictures(part, card.about.input, rule, None)",
+        PUBLIC_CARD,
+    ),
+    one(
+        "another publisher is not asked",
+        "cli/encrypted.py",
+        "        _check_publisher(offered.card, request.publisher)\n",
+        "",
+        PUBLIC_CARD,
     ),
 ]
 

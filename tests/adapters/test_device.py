@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.data.made import dicom, saved
-from tests.phone.made import chest, encoded, exported, finished, fundus, photograph
+from tests.phone.made import chest, encoded, exported, finished, fundus, photograph, released
 
 from consilium.adapters.device import DeviceModel
 from consilium.adapters.onnx_export import Wishes, export_model
@@ -70,7 +70,7 @@ def test_what_is_no_picture_is_refused(
 def test_a_model_without_a_kind_looks_at_anything(tmp_path: Path) -> None:
     model = finished("logistic", shape=(3, 28, 28), source="mnist")
 
-    export_model(model, tmp_path / "any.onnx", Wishes())
+    export_model(model, tmp_path / "any.onnx", Wishes(release=released(model)))
 
     seen = DeviceModel.load(tmp_path / "any.onnx").look(encoded(fundus()), "eye.png")
     assert seen.verdict == "known"

@@ -12,7 +12,7 @@ import onnx
 import pytest
 import torch
 from tests.adapters.conftest import make_project
-from tests.phone.made import exported, finished
+from tests.phone.made import exported, finished, released
 
 from consilium.adapters import onnx_export
 from consilium.adapters.finished_models import load_finished
@@ -26,7 +26,7 @@ from consilium.adapters.onnx_export import (
     made_up_pictures,
     to_onnx,
 )
-from consilium.errors import ConfigError, DataError
+from consilium.errors import AccessDenied, ConfigError, DataError
 from consilium.learning.deployed import Deployed
 from consilium.sdk import Options, train
 
@@ -156,9 +156,9 @@ def test_file_name_and_folder_are_checked(tmp_path: Path) -> None:
     made = finished("logistic", shape=(1, 8, 8))
 
     with pytest.raises(ConfigError, match=r"ends in \.onnx"):
-        export_model(made, tmp_path / "model.bin", Wishes())
+        export_model(made, tmp_path / "model.bin", Wishes(release=released(made)))
     with pytest.raises(ConfigError, match="a folder that is there"):
-        export_model(made, tmp_path / "no" / "model.onnx", Wishes())
+        export_model(made, tmp_path / "no" / "model.onnx", Wishes(release=released(made)))
 
 
 def test_an_unknown_source_needs_words(tmp_path: Path) -> None:
@@ -166,13 +166,13 @@ def test_an_unknown_source_needs_words(tmp_path: Path) -> None:
     out = tmp_path / "model.onnx"
 
     with pytest.raises(ConfigError, match=r"source ward\.npz is not here to say"):
-        export_model(made, out, Wishes())
+        export_model(made, out, Wishes(release=released(made)))
 
 
 def test_words_of_the_exporter_count(tmp_path: Path) -> None:
     made = finished("logistic", shape=(1, 8, 8), source="ward.npz")
 
-    card = export_model(made, tmp_path / "model.onnx", Wishes(frame="crop"))
+    card = export_model(made, tmp_path / "model.onnx", Wishes(frame="crop", release=released(made)))
 
     assert (card.kind, card.input.frame) == (None, "crop")
 
@@ -202,7 +202,8 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def exported_run(source: Path, folder: Path, arm: str = "federated-dp") -> ModelCard:
-    return export_model(load_finished(source, arm=arm), folder / "m.onnx", Wishes())
+    made = load_finished(source, arm=arm)
+    return export_model(made, folder / "m.onnx", Wishes(release=released(made)))
 
 
 @pytest.mark.parametrize("inside", ["", "model.safetensors", "runs/federated-dp-seed0"])
@@ -213,8 +214,10 @@ def test_a_run_is_exported(run_folder: Path, tmp_path: Path, inside: str) -> Non
     assert card.privacy.private
 
 
-def test_another_arm_is_exported(run_folder: Path, tmp_path: Path) -> None:
-    assert not exported_run(run_folder, tmp_path, "federated").privacy.private
+def test_an_arm_without_a_promise_stays(run_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(AccessDenied, match="carries no privacy guarantee"):
+        exported_run(run_folder, tmp_path, "federated")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_arm_that_was_not_trained_is_refused(run_folder: Path) -> None:

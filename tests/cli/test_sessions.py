@@ -67,6 +67,7 @@ def test_session_goes_as_recorded(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CONSILIUM_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("COLUMNS", "120")
     Path("digits.toml").write_text(DIGITS)
 

@@ -163,6 +163,7 @@ def test_encrypted_only_refuses_the_download_and_works_encrypted() -> None:
 
     assert {use: may_use(model, use).allowed for use in Use} == {
         Use.DOWNLOAD: False,
+        Use.DEVICE: False,
         Use.REMOTE_INFERENCE: False,
         Use.ENCRYPTED_INFERENCE: True,
     }

@@ -34,11 +34,7 @@ from consilium.adapters.inference.computing import Operator
 from consilium.adapters.inference.kit import Address, Operators, make_kits, read_operators
 from consilium.adapters.inference.pictures import read_pictures
 from consilium.adapters.inference.public_end import make_app, serve
-from consilium.adapters.inference.publishing import compile_owned, make_card
-from consilium.adapters.inference.talk import Card
-from consilium.adapters.model_card import PictureKind
-from consilium.data.dicom_files import open_dicom, sample_of
-from consilium.data.rendering import Rendering
+from consilium.adapters.inference.publishing import compile_owned, publish
 from consilium.inference.ring import Words, unpack
 from consilium.inference.sharing import to_ring, unshare
 from consilium.learning.familiarity import Kind
@@ -95,9 +91,7 @@ class Asked:
 
 
 @contextmanager
-def encrypted_page(
-    folder: Path, *, stock: int = 3, kind: PictureKind | None = None
-) -> Iterator[Asked]:
+def encrypted_page(folder: Path, *, stock: int = 3, kind: Kind | None = None) -> Iterator[Asked]:
     """Starts three operators with a model of random weights, and offers a page that asks them."""
     port = free_port()
     received: list[Request] = []
@@ -108,36 +102,22 @@ def encrypted_page(
         return app
 
     with patch.object(real, "make_app", recording), three_operators(folder, stock=stock) as parties:
-        publish_small(parties, stock=stock)
+        _publish(parties, stock, kind)
         offered = parties.patient.model(None)
         site = ask_and_make_site(parties.kits, None)
-        if kind is not None:
-            card = KindCard(**msgspec.structs.asdict(offered.card), kind=kind)
-            knowing = msgspec.structs.replace(offered, card=card)
-            site = make_encrypted_site(read_operators(parties.kits), knowing)
         received.clear()
         with _offering(site, port) as url:
             yield Asked(url=url, parties=parties, offered=offered, received=received)
 
 
-class KindCard(Card, frozen=True, kw_only=True):
-    """A card that says what pictures look like."""
-
-    kind: PictureKind
-
-
-def as_numbers(kind: Kind) -> PictureKind:
-    """Returns a kind as a card holds it."""
-    return PictureKind(
-        name=kind.name,
-        frame=kind.frame,
-        grid=kind.grid,
-        channels=kind.channels,
-        centre=tuple(kind.centre.tolist()),
-        directions=tuple(tuple(row) for row in kind.directions.tolist()),
-        limit=kind.limit,
-        most_colour=kind.most_colour,
-    )
+def _publish(parties: Parties, stock: int, kind: Kind | None) -> None:
+    if kind is None:
+        publish_small(parties, stock=stock)
+        return
+    model = real.owned()
+    compiled = compile_owned(model, None)
+    name = publish(parties.kits / "owner", compiled, real.card_of(model, compiled, kind))
+    until(lambda: real.stocked(parties, name, stock))
 
 
 @contextmanager
@@ -164,7 +144,7 @@ def made_up(
         preprocessing=preprocessing or Preprocessing(),
     )
     compiled = compile_owned(owned, None)
-    card = make_card(owned, compiled, "encrypted-only")
+    card = real.card_of(owned, compiled)
     return Offered(publication="0b" * 32, card=card, ready=True, images=9, program=compiled.program)
 
 
@@ -236,11 +216,7 @@ def words_of(path: Path, offered: Offered) -> Words:
     rule = Preprocessing(
         mean=card.mean, std=card.std, standardise_each_image=card.standardise_each_image
     )
-    images = (
-        rule.inputs(_of_dicom(path, card)).numpy()
-        if path.suffix == ".dcm"
-        else read_pictures([path], card.shape, rule)
-    )
+    images = read_pictures([path], card.about.input, rule)
     return to_ring(images.transpose(0, 2, 3, 1), program.image_fraction, program.ring_bits).reshape(
         -1
     )
@@ -273,12 +249,6 @@ class Recorder:
             await send(message)
 
         await self._app(scope, hear, say)
-
-
-def _of_dicom(path: Path, card: Card) -> NDArray[np.uint8]:
-    rule = Rendering(size=card.shape[1], channels=1 if card.shape[0] == 1 else 3)
-    picture, _ = next(iter(rule.records(sample_of(open_dicom(path.read_bytes())))))
-    return picture[None]
 
 
 # -- The page -------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,9 +16,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from tests.web.conftest import result
 
-from consilium.adapters.finished_models import FinishedModel
+from consilium.adapters.finished_models import FinishedModel, Papers
 from consilium.adapters.onnx_export import Wishes, export_model
+from consilium.adapters.releasing import Release, Wanted, release_of
 from consilium.federation.project import parse_project
+from consilium.governance.model_permissions import Use
+from consilium.governance.model_permits import Signer
 from consilium.learning.calibration import Bin
 from consilium.learning.familiarity import Kind, learn_kind, unlearnt
 from consilium.learning.models.registry import build
@@ -25,6 +29,7 @@ from consilium.learning.preprocessing import Preprocessing
 from consilium.web.phone.serving import make_server
 from consilium.web.phone.site import make_site
 
+NOW: Final = datetime(2026, 11, 22, tzinfo=UTC)
 PROJECT = """
 name = "made-up"
 [data]
@@ -68,8 +73,16 @@ def finished(
 def exported(folder: Path, made: FinishedModel | None = None, kind: Kind | None = None) -> Path:
     """Writes a model and its card, and returns where."""
     out = folder / "model.onnx"
-    export_model(made or finished(), out, Wishes(kind=kind or CHEST))
+    model = made or finished()
+    export_model(model, out, Wishes(kind=kind or CHEST, release=released(model)))
     return out
+
+
+def released(made: FinishedModel, *words: str) -> Release:
+    """Returns the release of a lone owner who allows `words`, or a phone page."""
+    papers = Papers(weights="0" * 64, office=None, permit=None)
+    wanted = Wanted(uses=tuple(Use), words=words, narrowest="device")
+    return release_of(made, papers, wanted, Signer("Dr Weber", bytes(32)), NOW)
 
 
 # -- Kinds of picture that nobody took ------------------------------------------------

@@ -15,7 +15,6 @@ from tests.phone.asked import (
     SLOW,
     Asked,
     a_picture,
-    as_numbers,
     chosen,
     encrypted_page,
     opened,
@@ -190,7 +189,7 @@ def test_what_is_no_picture_is_refused_here(
 def test_pictures_of_another_kind_are_refused_before_anything_is_shared(
     tmp_path: Path, operators_phone: Page
 ) -> None:
-    with encrypted_page(tmp_path, stock=1, kind=as_numbers(CHEST)) as asked:
+    with encrypted_page(tmp_path, stock=1, kind=CHEST) as asked:
         page = opened(operators_phone, asked.url)
         expect(page.locator("h1")).to_contain_text("chest X\u2011ray")
         for strange in (photograph(), chest()[::-1].T.copy()):
@@ -337,6 +336,8 @@ def test_about_says_who_must_not_conspire(asked: Asked, operators_phone: Page) -
     assert "nobody would notice" in about
     assert "cannot tell whether a picture is of the right kind" in about
     assert asked.offered.publication in about.replace(" ", "")
+    signed = page.inner_text("#signed")
+    assert f"as {asked.offered.card.publisher.name} signed it" in signed
 
 
 def test_the_other_language(asked: Asked, operators_phone: Page) -> None:

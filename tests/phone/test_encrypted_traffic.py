@@ -217,7 +217,7 @@ def test_an_answer_is_in_neither_share_of_it(recorded: Recorded) -> None:
 def plain_logits(recorded: Recorded, name: str) -> NDArray[np.float32]:
     card = recorded.asked.offered.card
     rule = Preprocessing(mean=card.mean, std=card.std)
-    images = read_pictures([recorded.folder / name], card.shape, rule)
+    images = read_pictures([recorded.folder / name], card.about.input, rule)
     with torch.no_grad():
         found: NDArray[np.float32] = owned().model(torch.from_numpy(images)).numpy()[0]
     return found

@@ -16,7 +16,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 from pydicom.uid import UID, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 from tests.data.made import dicom, saved
-from tests.phone.made import chest, encoded, exported, finished, fundus, served
+from tests.phone.made import chest, encoded, exported, finished, fundus, released, served
 
 from consilium.adapters.device import DeviceModel
 from consilium.adapters.onnx_export import Wishes, export_model
@@ -81,7 +81,8 @@ def check_equal(page: Page, model: Path, pictures: dict[str, bytes]) -> None:
 def any_grey(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that looks at any grey picture, with black around it."""
     out = tmp_path_factory.mktemp("grey") / "model.onnx"
-    export_model(finished("logistic"), out, Wishes(frame="pad"))
+    made = finished("logistic")
+    export_model(made, out, Wishes(frame="pad", release=released(made)))
     return out
 
 
@@ -89,7 +90,7 @@ def any_grey(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def any_colour(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("colour") / "model.onnx"
     made = finished("logistic", shape=(3, 30, 30))
-    export_model(made, out, Wishes(frame="crop"))
+    export_model(made, out, Wishes(frame="crop", release=released(made)))
     return out
 
 

@@ -227,6 +227,7 @@ def test_model_is_verified(page_url: str, model: Path, phone: Page) -> None:
 
     _, card = read_model(model)
     expect(phone.locator("#verified")).to_contain_text(" ".join(re.findall(".{8}", card.sha256)))
+    expect(phone.locator("#signed")).to_contain_text(card.publisher.words())
     about = phone.inner_text("#about")
     assert "epsilon 2.5901 per patient" in about
     assert all(words in about for words in card.privacy.fails_if)

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
+import msgspec
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -24,7 +25,7 @@ from tests.phone.made import exported, finished
 from consilium.adapters.inference.kit import Address, Operators
 from consilium.cli.phone_page import Wanted
 from consilium.cli.phone_page import build as build_page
-from consilium.errors import ConfigError
+from consilium.errors import AccessDenied, ConfigError
 from consilium.web.phone import pages, policies
 from consilium.web.phone.encrypted_site import make_encrypted_site
 from consilium.web.phone.pages import PhoneSite, draw_icon, write_site
@@ -110,10 +111,8 @@ def test_a_full_folder_is_refused(page: PhoneSite, tmp_path: Path) -> None:
 
 
 def test_a_model_without_a_promise_is_refused(tmp_path: Path) -> None:
-    model = exported(tmp_path, finished("logistic", shape=(1, 28, 28), arm="federated"))
-
-    with pytest.raises(ConfigError, match="makes no promise to patients"):
-        make_site(model)
+    with pytest.raises(AccessDenied, match="carries no privacy guarantee"):
+        exported(tmp_path, finished("logistic", shape=(1, 28, 28), arm="federated"))
 
 
 def test_scripts_that_were_not_made_are_named(
@@ -221,9 +220,11 @@ def test_a_host_that_would_change_the_policy_is_refused(host: str) -> None:
 
 
 @pytest.mark.usefixtures("page")
-def test_pictures_that_are_not_square_are_refused() -> None:
-    with pytest.raises(ConfigError, match="expected a square"):
-        make_encrypted_site(two_operators(), made_up((1, 28, 20)))
+def test_a_program_of_other_pictures_is_refused() -> None:
+    other = msgspec.structs.replace(made_up(), program=made_up((1, 20, 20)).program)
+
+    with pytest.raises(ConfigError, match=r"computes on \(20, 20, 1\); its card says"):
+        make_encrypted_site(two_operators(), other)
 
 
 def test_a_page_is_of_one_mode(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Not here: training, and models of other tools. Guarantees: weights are read as t
 pickle, and belong to the project beside them (the terms in their header).
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +19,11 @@ from consilium.adapters.stage import MODEL, RESULT
 from consilium.data.dataset_folder import is_dataset, read_description
 from consilium.data.framing import Frame
 from consilium.data.sources import SOURCES
-from consilium.errors import ConfigError, DataError
+from consilium.errors import AccessDenied, ConfigError, DataError
 from consilium.federation.arms import MAIN_ARM
 from consilium.federation.project import Project, parse_project
 from consilium.federation.results import RunResult
+from consilium.governance.model_permits import PERMIT, Permit, Publisher, read_permit
 from consilium.learning.models.registry import build
 from consilium.learning.preprocessing import Preprocessing
 
@@ -100,6 +102,49 @@ def load_finished(path: Path, *, arm: str = MAIN_ARM) -> FinishedModel:
     )
 
 
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Papers:
+    """Whose a trained model is, and what they allow.
+
+    Attributes:
+        weights: SHA-256 of its file, hexadecimal.
+        office: That trained it, as the file itself says; None: whoever has it.
+        permit: That lies beside it, its signature checked.
+    """
+
+    weights: str
+    office: Publisher | None
+    permit: Permit | None
+
+
+def read_papers(path: Path, *, arm: str = MAIN_ARM) -> Papers:
+    """Returns the papers of the model that `load_finished` returns.
+
+    Raises:
+        ConfigError: There is no finished run.
+        DataError: A file cannot be read.
+        AccessDenied: The permit was changed, is of other weights, or not the office's.
+    """
+    run, _ = _places(path, arm)
+    office = _header(run / MODEL).office
+    weights = hashlib.sha256((run / MODEL).read_bytes()).hexdigest()
+    if not (run / PERMIT).is_file():
+        return Papers(weights=weights, office=office, permit=None)
+    permit = read_permit((run / PERMIT).read_bytes())
+    if permit.weights != weights:
+        raise AccessDenied(
+            f"{PERMIT} is for weights {permit.weights[:16]}..., and {MODEL} has "
+            f"{weights[:16]}...: expected those that belong together; release the model again"
+        )
+    if office not in (None, permit.publisher):
+        raise AccessDenied(
+            f"{PERMIT} is signed by {permit.publisher.name!r} ({permit.publisher.words()}), and "
+            f"the model is of office {office.name!r} ({office.words()}): expected that office's own"
+        )
+    return Papers(weights=weights, office=office, permit=permit)
+
+
 def picture_rule(
     finished: FinishedModel, data: Path | None, frame: Frame | None
 ) -> tuple[Frame, tuple[float, float] | None]:
@@ -144,6 +189,7 @@ class _Header(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     classes: tuple[str, ...]
     shape: tuple[int, ...] = ()
+    office: Publisher | None = None
 
 
 def _places(path: Path, arm: str) -> tuple[Path, Path]:

@@ -25,10 +25,11 @@ from consilium.adapters.office.office import Office
 from consilium.adapters.office.permits import ProjectPermit
 from consilium.adapters.office.terms import project_of
 from consilium.adapters.office.values import NewModel, ProjectView
+from consilium.adapters.released_models import result_name
 from consilium.adapters.run_board import Level, RunBoard
 from consilium.adapters.run_watch import RunWatch
 from consilium.adapters.site_session import SiteSession, make_call
-from consilium.adapters.stage import MODEL, Observer, Run, finished_before
+from consilium.adapters.stage import MODEL, RESULT, Observer, Run, finished_before
 from consilium.adapters.store.office_shelves import PROJECTS
 from consilium.adapters.whole_files import write_whole
 from consilium.errors import AccessDenied, ConsiliumError, DataError, NotFound
@@ -241,6 +242,7 @@ class Host:
             seed=_SEED,
             folder=self._place.runs / name,
             data_folder=self._place.data,
+            office=self._office.models.signer().publisher,
         )
         self._engine.train(call, run, watch, watch.is_stopped)
         self._publish(view, run)
@@ -255,6 +257,7 @@ class Host:
         self._place.models.mkdir(parents=True, exist_ok=True)
         file = f"{run.folder.name}.safetensors"
         write_whole(self._place.models / file, weights)
+        write_whole(self._place.models / result_name(file), (run.folder / RESULT).read_bytes())
         promised = result.statement.guarantees
         new = NewModel(
             name=view.name,

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What travels with an exported model: all that is needed to use it, and to judge it.
 
-The card lies beside MODEL.onnx as MODEL.json. It holds the SHA-256 of the model's bytes, so that
-whoever has the card from a trusted place can check the model; within the model itself is the rest
-of it. Guarantees: strict (unknown keys and other formats are refused), no private data.
+The card lies beside MODEL.onnx as MODEL.json. It holds the SHA-256 of the model's bytes and the
+owner's permit, and is signed by whoever made it; within the model itself are its essentials.
+Guarantees: a card that is not as it was signed, holds a permit that is not, or lies beside another
+model is refused; so are unknown keys and other formats. No private data.
 """
 
 import hashlib
@@ -13,11 +14,12 @@ from typing import Final, Literal
 import msgspec
 
 from consilium.data.framing import Frame
-from consilium.errors import ConfigError, DataError
+from consilium.errors import AccessDenied, ConfigError, DataError
 from consilium.federation.statement import Statement
+from consilium.governance.model_permits import Permit, Publisher, check_signature
 from consilium.learning.certainty import Certainty
 
-FORMAT: Final = "consilium-model/1"
+FORMAT: Final = "consilium-model/2"
 INPUT: Final = "image"
 OUTPUTS: Final = ("logits", "probabilities")
 _LARGEST: Final = 1 << 22
@@ -89,9 +91,12 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         size: Of the model, bytes.
         opset: Of ONNX.
         checked: Against PyTorch.
+        permit: What its owner allows, of the weights that it was made from.
+        publisher: Who made and signed this.
+        signature: Of all of this, hexadecimal.
     """
 
-    format: Literal["consilium-model/1"] = FORMAT
+    format: Literal["consilium-model/2"] = FORMAT
     name: str
     arm: str
     sentence: str
@@ -110,6 +115,9 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     size: int
     opset: int
     checked: Checked
+    permit: Permit
+    publisher: Publisher
+    signature: str
 
 
 def card_path(model: Path) -> Path:
@@ -131,6 +139,8 @@ def read_model(model: Path) -> tuple[bytes, ModelCard]:
 
     Raises:
         ConfigError: One of them cannot be read, or the model is not the card's.
+        DataError: The card is none.
+        AccessDenied: The card, or the permit in it, is not as it was signed.
     """
     try:
         data = model.read_bytes()
@@ -151,17 +161,44 @@ def read_model(model: Path) -> tuple[bytes, ModelCard]:
 
 
 def decode_card(written: bytes) -> ModelCard:
-    """Returns the card in `written`.
+    """Returns the card in `written`, if it and its permit are as they were signed.
 
     Raises:
         DataError: It is not one.
+        AccessDenied: It was changed.
     """
     try:
         if len(written) > _LARGEST:
             raise DataError(f"a card of {len(written)} bytes; expected at most {_LARGEST}")
-        return msgspec.json.decode(written, type=ModelCard)
-    except msgspec.MsgspecError as error:
+        card = msgspec.json.decode(written, type=ModelCard)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DataError(
             f"card cannot be read ({error}); expected format {FORMAT}, as `consilium export` "
             "writes it: export the model again"
         ) from None
+    check_signature(card, f"the card of model {card.name!r}")
+    check_permit(card.permit, card.privacy)
+    return card
+
+
+def check_permit(permit: Permit, privacy: Statement) -> None:
+    """Refuses a permit that is not as it was signed, or promises what the statement does not.
+
+    Raises:
+        AccessDenied: It is so.
+    """
+    check_signature(permit, f"the permit of model {permit.model!r}")
+    found = worst_epsilon(privacy)
+    if permit.epsilon is not None and (found is None or found > permit.epsilon):
+        said = "none" if found is None else f"{found:g}"
+        raise AccessDenied(
+            f"the permit of {permit.publisher.name!r} says epsilon {permit.epsilon:g}, and the "
+            f"privacy statement {said}; expected a permit that promises no more: do not use it"
+        )
+
+
+def worst_epsilon(privacy: Statement) -> float | None:
+    """Returns epsilon of the view that learns most; None without a guarantee."""
+    if not privacy.private:
+        return None
+    return max((one.epsilon for one in privacy.guarantees), default=None)

@@ -33,13 +33,16 @@ from consilium.adapters.model_card import (
     Checked,
     Input,
     ModelCard,
-    PictureKind,
     card_path,
     encode_card,
 )
+from consilium.adapters.picture_input import kind_numbers
+from consilium.adapters.releasing import Release
 from consilium.adapters.whole_files import write_whole
 from consilium.data.framing import Frame
 from consilium.errors import ConfigError, DataError
+from consilium.governance.model_permissions import HOLDING
+from consilium.governance.model_permits import require
 from consilium.learning.certainty import certainties
 from consilium.learning.deployed import Deployed
 from consilium.learning.familiarity import Kind
@@ -61,8 +64,10 @@ class Wishes:
         kind: Of picture that the model knows; None: nobody can tell.
         frame: How pictures become squares, for sources that do not say it.
         data: Folder of datasets, for imported sources.
+        release: Under which permit, and who signs the card.
     """
 
+    release: Release
     kind: Kind | None = None
     frame: Frame | None = None
     data: Path | None = None
@@ -73,8 +78,10 @@ def export_model(finished: FinishedModel, out: Path, wishes: Wishes) -> ModelCar
 
     Raises:
         ConfigError: The model takes no pictures, or what it needs to know is not known.
+        AccessDenied: The permit allows neither a download nor a device.
         DataError: onnxruntime computes something else than PyTorch; nothing is written.
     """
+    require(wishes.release.permit, *HOLDING)
     _check_takes_pictures(finished, out)
     frame, window = picture_rule(finished, wishes.data, wishes.frame)
     deployed = Deployed(finished.model, finished.preprocessing).eval()
@@ -98,7 +105,7 @@ def export_model(finished: FinishedModel, out: Path, wishes: Wishes) -> ModelCar
         preprocessing=asdict(finished.preprocessing),
         temperature=deployed.temperature,
         certainties=certainties(finished.result.test.calibration),
-        kind=None if wishes.kind is None else _as_numbers(wishes.kind),
+        kind=None if wishes.kind is None else kind_numbers(wishes.kind),
         privacy=finished.result.statement,
         sha256="",
         size=0,
@@ -108,10 +115,14 @@ def export_model(finished: FinishedModel, out: Path, wishes: Wishes) -> ModelCar
             tolerance=TOLERANCE,
             versions={name: version(name) for name in _PACKAGES},
         ),
+        permit=wishes.release.permit,
+        publisher=wishes.release.signer.publisher,
+        signature="",
     )
     _describe(graph, card)
     data = graph.SerializeToString(deterministic=True)
     card = msgspec.structs.replace(card, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+    card = msgspec.structs.replace(card, signature=wishes.release.signer.sign(card))
     write_whole(out, data)
     write_whole(card_path(out), encode_card(card))
     return card
@@ -216,19 +227,6 @@ def _check_takes_pictures(finished: FinishedModel, out: Path) -> None:
         raise ConfigError(f"--onnx {out}; expected a folder that is there: make {out.parent}")
 
 
-def _as_numbers(kind: Kind) -> PictureKind:
-    return PictureKind(
-        name=kind.name,
-        frame=kind.frame,
-        grid=kind.grid,
-        channels=kind.channels,
-        centre=tuple(kind.centre.tolist()),
-        directions=tuple(tuple(row) for row in kind.directions.tolist()),
-        limit=kind.limit,
-        most_colour=kind.most_colour,
-    )
-
-
 def _describe(graph: onnx.ModelProto, card: ModelCard) -> None:
     """Writes the card's essentials into the file itself, and nothing of the machine."""
     for node in graph.graph.node:
@@ -242,6 +240,7 @@ def _describe(graph: onnx.ModelProto, card: ModelCard) -> None:
         "preprocessing": card.preprocessing,
         "privacy": card.privacy,
         "terms": card.terms,
+        "permit": card.permit,
     }
     for name, fact in facts.items():
         entry = graph.metadata_props.add()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from consilium.adapters.randomness import Source, operating_system
+from consilium.adapters.whole_files import write_secret_once
 from consilium.data.deidentification import KEY_BYTES, Pseudonymiser
 from consilium.errors import DataError
 
@@ -44,7 +45,7 @@ def pseudonymiser_of(
             "has both can test guesses of identifiers; choose another --key"
         )
     if not path.exists():
-        _make(path, source())
+        write_secret_once(path, source())
     mode, key = path.stat().st_mode & 0o077, path.read_bytes()
     if mode or len(key) != KEY_BYTES:
         raise DataError(
@@ -52,19 +53,3 @@ def pseudonymiser_of(
             f"600 and {KEY_BYTES}: chmod 600, or restore its copy"
         )
     return Pseudonymiser(key)
-
-
-def _make(path: Path, key: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    part = path.with_name(f"{path.name}.{os.getpid()}")
-    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(handle, "wb") as file:
-        file.write(key)
-        file.flush()
-        os.fsync(handle)
-    try:
-        os.link(part, path)  # two first imports at once: one secret wins, none is overwritten
-    except FileExistsError:
-        pass
-    finally:
-        part.unlink()

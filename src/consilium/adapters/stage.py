@@ -31,6 +31,7 @@ from consilium.federation.results import Point, RunResult, SiteShare
 from consilium.federation.setup import Setup
 from consilium.federation.statement import Statement, make_statement, round_up
 from consilium.federation.traffic import SiteTraffic
+from consilium.governance.model_permits import Publisher
 from consilium.learning.looks import Look, look, look_at_maps
 from consilium.learning.map_metrics import MapMetrics, evaluate_maps
 from consilium.learning.metrics import Metrics, evaluate
@@ -92,6 +93,7 @@ class Run:
         resume: Go on from what is in the folder; else it must be empty.
         processes: Sites are real processes.
         threads: Sites that compute at a time.
+        office: Whose model it will be; the file of the weights says so.
     """
 
     project: Project
@@ -102,6 +104,7 @@ class Run:
     resume: bool = False
     processes: bool = False
     threads: int = 1
+    office: Publisher | None = None
 
 
 @final
@@ -328,6 +331,7 @@ def _write(stage: Stage, weights: Vector, result: RunResult) -> None:
         "model": result.model,
         "classes": result.classes,
         "shape": stage.dataset.splits.test.shape,
+        "office": stage.run.office,
     }
     header = {"consilium": msgspec.json.encode(facts).decode()}  # one entry: their order is random
     write_whole(stage.run.folder / MODEL, save_tensors(tensors, header))

@@ -18,6 +18,7 @@ from consilium.cli import data as datasets
 from consilium.cli import inference as encrypted
 from consilium.cli import ledger, machines
 from consilium.cli import log as logs
+from consilium.cli import model as models
 from consilium.cli import office as offices
 from consilium.cli import phone as phones
 from consilium.cli import project as projects
@@ -44,6 +45,7 @@ app.add_typer(ledger.ledger)
 app.add_typer(encrypted.inference)
 app.command("infer")(encrypted.infer)
 app.add_typer(phones.phone)
+app.add_typer(models.model)
 
 INTERRUPTED: Final = 130
 REFUSED: Final = 2
@@ -279,14 +281,17 @@ def export(
         typer.Option(help="How pictures become squares, if the source does not say it."),
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Datasets. Default $CONSILIUM_DATA.")] = None,
+    permission: models.Permission = None,
+    key: models.Key = None,
     json: Json = False,
 ) -> None:
     """Writes a trained model as one ONNX file, checked against PyTorch.
 
     Example: consilium export runs/pneumonia64 --onnx chest.onnx
     """
+    signing = models.signing(permission, key)
     import_module("consilium.cli.export").export(
-        source, onnx, arm=arm, kind=kind, frame=frame, data=data, as_json=json
+        source, onnx, arm=arm, kind=kind, frame=frame, data=data, signing=signing, as_json=json
     )
 
 

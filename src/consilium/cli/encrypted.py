@@ -4,7 +4,6 @@
 import ssl
 import threading
 from pathlib import Path
-from typing import Final
 
 import msgspec
 import numpy as np
@@ -17,24 +16,32 @@ from consilium.adapters.inference.dealing import Dealer
 from consilium.adapters.inference.folders import Asked, ask_all
 from consilium.adapters.inference.kit import Address, Operators, make_kits, read_operators
 from consilium.adapters.inference.pictures import find_pictures, read_pictures
+from consilium.adapters.inference.public_card import Card
 from consilium.adapters.inference.public_end import make_app, serve
 from consilium.adapters.inference.publishing import (
     Owned,
+    Trained,
+    about,
     compile_owned,
     make_card,
     publish,
     read_owned,
+    read_trained,
     revoke,
 )
 from consilium.adapters.machine import use_threads
+from consilium.adapters.office.moments import system_clock
+from consilium.adapters.picture_kinds import kind_of
+from consilium.adapters.publisher_key import signer_of
+from consilium.adapters.releasing import Release, Wanted, release_of
 from consilium.cli.inferring import CostRequest, InferRequest, OperatorRequest, PublishRequest
-from consilium.errors import ConfigError, DataError
+from consilium.errors import AccessDenied, ConfigError, DataError
+from consilium.governance.model_permissions import Use
 from consilium.inference.compiler import Compiled
 from consilium.inference.cost import LAN, WAN, cost_of
 from consilium.learning.models.registry import NAMES, build
 from consilium.learning.preprocessing import Preprocessing
-
-PERMISSIONS: Final = ("encrypted-only", "device", "download")
+from consilium.sdk import default_data_folder
 
 
 def run_setup(folder: Path, first: str, second: str) -> None:
@@ -81,20 +88,21 @@ def public_certificate(request: OperatorRequest) -> tuple[Path, Path]:
 
 def run_publish(request: PublishRequest) -> None:
     """Shares a model among the operators."""
-    if request.permission not in PERMISSIONS:
-        raise ConfigError(
-            f"permission {request.permission!r}, expected one of {', '.join(PERMISSIONS)}"
-        )
-    owned = read_owned(request.model)
+    said = request.pictures
+    folder = said.data or default_data_folder()
+    trained = read_trained(request.model, folder, said.frame)
+    owned, release = trained.owned, _release(trained, request)
+    kind = kind_of(trained.finished.project.data.source, said.kind, folder)
     compiled = compile_owned(owned, _calibration(request.calibrate, owned), request.ring)
     if not request.json:
         _show_cost(compiled)
-    card = make_card(owned, compiled, request.permission)
+    card = make_card(owned, compiled, about(trained, kind), release)
     name = publish(request.kit, compiled, card).hex()
     if request.json:
         typer.echo(msgspec.json.encode({"publication": name, "card": card}).decode())
         return
     typer.echo(f"published {owned.name} as {name}; the dealer prepares it when it comes by")
+    typer.echo(f"signed by {card.publisher.name}: {card.publisher.words()}")
 
 
 def run_revoke(publication: str, kit: Path) -> None:
@@ -102,7 +110,9 @@ def run_revoke(publication: str, kit: Path) -> None:
     try:
         name = bytes.fromhex(publication)
     except ValueError:
-        raise ConfigError("a publication is 64 hexadecimal digits; see inference publish") from None
+        name = b""
+    if len(name) != 32:
+        raise ConfigError("a publication is 64 hexadecimal digits; see inference publish")
     revoke(kit, name)
     typer.echo("revoked at both operators")
 
@@ -113,7 +123,7 @@ def run_cost(request: CostRequest) -> None:
         owned = _untrained(request.model, _shape(request.shape))
         images: torch.Tensor | None = torch.randn(64, *owned.shape).clamp(-2, 2)
     else:
-        owned = read_owned(Path(request.model))
+        owned = _read(Path(request.model), framed=request.calibrate is not None)
         images = _calibration(request.calibrate, owned)
     compiled = compile_owned(owned, images, request.ring)
     if request.json:
@@ -133,6 +143,7 @@ def run_infer(request: InferRequest) -> None:
     patient = Patient(request.operators)
     try:
         offered = patient.model(request.model)
+        _check_publisher(offered.card, request.publisher)
         asked = ask_all(patient, offered, files)
     finally:
         patient.close()
@@ -217,8 +228,30 @@ def _answers(files: list[Path], offered: Offered, found: Found) -> _Batch:
 def _calibration(folder: Path | None, owned: Owned) -> torch.Tensor | None:
     if folder is None:
         return None
-    pictures = read_pictures(find_pictures((folder,)), owned.shape, owned.preprocessing)
+    pictures = read_pictures(find_pictures((folder,)), owned.rule, owned.preprocessing)
     return torch.from_numpy(pictures)
+
+
+def _release(trained: Trained, request: PublishRequest) -> Release:
+    wanted = Wanted(
+        uses=(Use.ENCRYPTED_INFERENCE,),
+        words=request.signing.permission,
+        narrowest="encrypted-only",
+    )
+    signer = signer_of(request.signing.key)
+    return release_of(trained.finished, trained.papers, wanted, signer, system_clock())
+
+
+def _read(path: Path, *, framed: bool) -> Owned:
+    return read_trained(path, default_data_folder(), None).owned if framed else read_owned(path)
+
+
+def _check_publisher(card: Card, expected: str | None) -> None:
+    if expected is not None and " ".join(expected.split()) != card.publisher.words():
+        raise AccessDenied(
+            f"model {card.name} was published by {card.publisher.name!r} "
+            f"({card.publisher.words()}); expected {expected}: nothing was sent"
+        )
 
 
 def _untrained(name: str, shape: tuple[int, ...]) -> Owned:

@@ -7,11 +7,17 @@ from typing import Final
 import msgspec
 import typer
 
-from consilium.adapters.finished_models import load_finished
-from consilium.adapters.model_card import card_path
+from consilium.adapters.finished_models import load_finished, read_papers
+from consilium.adapters.model_card import card_path, worst_epsilon
+from consilium.adapters.office.moments import system_clock
 from consilium.adapters.picture_kinds import kind_of
+from consilium.adapters.publisher_key import signer_of
+from consilium.adapters.releasing import Wanted, release_of
 from consilium.cli.extras import imported
+from consilium.cli.model import Signing
 from consilium.data.framing import Frame
+from consilium.governance.model_permissions import HOLDING, Use
+from consilium.governance.model_permits import may_use_under
 from consilium.sdk import default_data_folder
 
 _EXTRA: Final = "export"
@@ -25,6 +31,7 @@ def export(
     kind: str | None,
     frame: Frame | None,
     data: Path | None,
+    signing: Signing,
     as_json: bool,
 ) -> None:
     """Exports, and says what was written.
@@ -36,7 +43,10 @@ def export(
     finished = load_finished(source, arm=arm)
     folder = data or default_data_folder()
     known = kind_of(finished.project.data.source, kind, folder)
-    wishes = exporting.Wishes(kind=known, frame=frame, data=folder)
+    wanted = Wanted(uses=HOLDING, words=signing.permission, narrowest=Use.DEVICE)
+    papers = read_papers(source, arm=arm)
+    release = release_of(finished, papers, wanted, signer_of(signing.key), system_clock())
+    wishes = exporting.Wishes(kind=known, frame=frame, data=folder, release=release)
     card = exporting.export_model(finished, out, wishes)
     if as_json:
         typer.echo(msgspec.json.encode(card).decode())
@@ -48,12 +58,9 @@ def export(
         f"equal to PyTorch within {card.checked.tolerance:g} on {card.checked.pictures} made-up "
         "pictures"
     )
-    typer.echo(_privacy(card.privacy.guarantees, private=card.privacy.private))
-    typer.echo(f"next: consilium phone serve {out}")
-
-
-def _privacy(guarantees: tuple[object, ...], *, private: bool) -> str:
-    if not private:
-        return "NOT private: this arm makes no promise to patients; do not hand this file out"
-    worst = max(getattr(one, "epsilon", 0.0) for one in guarantees)
-    return f"private: epsilon {worst:.4f} in the worst view; the card has the whole statement"
+    epsilon = worst_epsilon(card.privacy)
+    typer.echo(f"private: epsilon {epsilon:.4f} in the worst view; the card has the statement")
+    typer.echo(f"allowed: {', '.join(card.permit.permissions.words())}")
+    typer.echo(f"signed by {card.publisher.name}: {card.publisher.words()}")
+    if may_use_under(card.permit, Use.DEVICE).allowed:
+        typer.echo(f"next: consilium phone serve {out}")

@@ -66,7 +66,8 @@ def login() -> str:
 
 
 @contextmanager
-def _acting(folder: Path) -> Iterator[tuple[Office, Actor]]:
+def acting(folder: Path) -> Iterator[tuple[Office, Actor]]:
+    """Opens an office for whoever runs this process."""
     office = open_office(folder)
     try:
         yield office, office.people.operator(login())
@@ -101,7 +102,7 @@ def init(
     office.close()
     told["link"] = f"/links/{word}"
     if as_json:
-        _print(told)
+        show_json(told)
         return
     typer.echo(f"Office {name} ({kind}) in {folder}; policy {policy}. Its key stays there.")
     typer.echo(f"For a password on the pages, once: /links/{word}")
@@ -110,10 +111,10 @@ def init(
 
 def users(folder: Path, words: str, *, as_json: bool) -> None:
     """Lists persons."""
-    with _acting(folder) as (office, actor):
+    with acting(folder) as (office, actor):
         found = office.people.find(actor, words)
     if as_json:
-        _print([_person(one) for one in found])
+        show_json([_person(one) for one in found])
         return
     for one in found:
         typer.echo(f"{one.email:32} {one.name:24} {one.state:8} {', '.join(sorted(one.roles))}")
@@ -121,27 +122,27 @@ def users(folder: Path, words: str, *, as_json: bool) -> None:
 
 def invite(folder: Path, email: str, name: str, roles: tuple[str, ...], *, as_json: bool) -> None:
     """Prints a one-time word."""
-    with _acting(folder) as (office, actor):
+    with acting(folder) as (office, actor):
         whom = Invited(name=name, email=email, roles=frozenset(roles))
         word, kept = Accounts(office).invite(actor, whom)
     if as_json:
-        _print({"email": email, "link": f"/links/{word}", "expires": kept.expires})
+        show_json({"email": email, "link": f"/links/{word}", "expires": kept.expires})
         return
     typer.echo(f"For {name}, once, until {kept.expires:%Y-%m-%d %H:%M} UTC: /links/{word}")
 
 
 def link(folder: Path, email: str, account: str, *, as_json: bool) -> None:
     """Links an account of the machine."""
-    with _acting(folder) as (office, actor):
+    with acting(folder) as (office, actor):
         person = office.people.link(actor, _id_of(office, email), account)
-    _tell(_person(person), f"{account} acts as {person.name}.", as_json=as_json)
+    tell(_person(person), f"{account} acts as {person.name}.", as_json=as_json)
 
 
 def revoke_person(folder: Path, email: str, reason: str, *, as_json: bool) -> None:
     """Ends an account."""
-    with _acting(folder) as (office, actor):
+    with acting(folder) as (office, actor):
         person = office.people.revoke(actor, _id_of(office, email), reason)
-    _tell(_person(person), f"{person.name} may do nothing here any more.", as_json=as_json)
+    tell(_person(person), f"{person.name} may do nothing here any more.", as_json=as_json)
 
 
 def _id_of(office: Office, email: str) -> str:
@@ -170,18 +171,18 @@ def register(
 ) -> None:
     """Registers an imported folder."""
     name, source, description, tags, cap = said
-    with _acting(folder) as (office, actor):
+    with acting(folder) as (office, actor):
         new = NewDataset(name=name, folder=str(source), description=description, tags=tags, cap=cap)
         card = office.datasets.register(actor, new)
-    _tell(card, f"{card.name}: {card.size()}, fingerprint {card.fingerprint[:12]}", as_json=as_json)
+    tell(card, f"{card.name}: {card.size()}, fingerprint {card.fingerprint[:12]}", as_json=as_json)
 
 
 def datasets(folder: Path, words: str, tags: tuple[str, ...], *, as_json: bool) -> None:
     """Lists cards."""
-    with _acting(folder) as (office, actor):
+    with acting(folder) as (office, actor):
         found = office.datasets.search(actor, words, tags)
     if as_json:
-        _print(found)
+        show_json(found)
         return
     for card in found:
         typer.echo(f"{card.office:20} {card.name:24} {card.state:10} {card.size()}")
@@ -189,44 +190,44 @@ def datasets(folder: Path, words: str, tags: tuple[str, ...], *, as_json: bool) 
 
 def end_dataset(folder: Path, name: str, reason: str, *, for_good: bool, as_json: bool) -> None:
     """Freezes or withdraws a dataset."""
-    with _acting(folder) as (office, actor):
+    with acting(folder) as (office, actor):
         card = office.datasets.named(actor, office.desk.name, name)
         act = office.datasets.withdraw if for_good else office.datasets.freeze
         card = act(actor, card.id, reason)
-    _tell(card, f"{card.name} is {card.state}.", as_json=as_json)
+    tell(card, f"{card.name} is {card.state}.", as_json=as_json)
 
 
 def lower_cap(folder: Path, name: str, epsilon: float, *, as_json: bool) -> None:
     """Lowers a dataset's cap."""
-    with _acting(folder) as (office, actor):
+    with acting(folder) as (office, actor):
         card = office.datasets.named(actor, office.desk.name, name)
         office.datasets.lower_cap(actor, card.id, epsilon)
-    _tell(card, f"The cap of {card.name} is {epsilon:g}.", as_json=as_json)
+    tell(card, f"The cap of {card.name} is {epsilon:g}.", as_json=as_json)
 
 
 def propose(folder: Path, name: str, epsilon: float | None, reason: str, *, as_json: bool) -> None:
     """Proposes a higher cap, or with None to unfreeze."""
-    with _acting(folder) as (office, actor):
+    with acting(folder) as (office, actor):
         card = office.datasets.named(actor, office.desk.name, name)
         asked = office.datasets.propose(actor, card.id, epsilon, reason)
     words = f"Proposal {asked.id} waits for a second person: consilium dataset confirm {asked.id}"
-    _tell(asked, words, as_json=as_json)
+    tell(asked, words, as_json=as_json)
 
 
 def confirm(folder: Path, proposal: str, *, as_json: bool) -> None:
     """Makes somebody else's proposal true."""
-    with _acting(folder) as (office, actor):
+    with acting(folder) as (office, actor):
         done = office.datasets.confirm(actor, proposal)
     what = "unfrozen" if done.epsilon is None else f"at {done.epsilon:g}"
-    _tell(done, f"The dataset is {what}, for two people.", as_json=as_json)
+    tell(done, f"The dataset is {what}, for two people.", as_json=as_json)
 
 
 def opt_out(folder: Path, pseudonym: str, *, as_json: bool) -> None:
     """Leaves a patient out from now on."""
-    with _acting(folder) as (office, actor):
+    with acting(folder) as (office, actor):
         office.datasets.opt_out(actor, pseudonym)
     words = "From the next round on this patient takes no part."
-    _tell({"opted_out": 1}, words, as_json=as_json)
+    tell({"opted_out": 1}, words, as_json=as_json)
 
 
 # -- Projects -------------------------------------------------------------------------
@@ -249,9 +250,9 @@ def submit(folder: Path, asked: Asked, *, dry_run: bool, as_json: bool) -> None:
         days=asked.days,
         max_runs=asked.runs,
     )
-    with _acting(folder) as (office, actor):
+    with acting(folder) as (office, actor):
         if dry_run:
-            _print(office.projects.preview(actor, draft))
+            show_json(office.projects.preview(actor, draft))
             return
         made = office.projects.submit(actor, office.projects.draft(actor, draft).id)
     _tell_state(made, as_json=as_json)
@@ -262,10 +263,10 @@ def projects(folder: Path, states: tuple[str, ...], *, as_json: bool) -> None:
     unknown = [one for one in states if one not in set(State)]
     if unknown:
         raise ConfigError(f"state {unknown[0]!r}; expected one of {', '.join(State)}")
-    with _acting(folder) as (office, actor):
+    with acting(folder) as (office, actor):
         found = office.projects.find(actor, [State(one) for one in states])
     if as_json:
-        _print(found)
+        show_json(found)
         return
     for one in found:
         typer.echo(f"{one.name:24} {one.state:14} turn: {one.turn:14} {one.digest[:12]} {one.id}")
@@ -273,14 +274,14 @@ def projects(folder: Path, states: tuple[str, ...], *, as_json: bool) -> None:
 
 def show(folder: Path, project: str, *, toml: bool, as_json: bool) -> None:
     """Shows one project."""
-    with _acting(folder) as (office, actor):
+    with acting(folder) as (office, actor):
         one = office.projects.get(actor, project)
         if toml:
             typer.echo(project_of(one.contract).resolved(), nl=False)
             return
         price = office.projects.price(actor, one.id) if _ours(office, one) else None
     if as_json:
-        _print({"project": one, "price": price})
+        show_json({"project": one, "price": price})
         return
     for line in _described(one, price):
         typer.echo(line)
@@ -318,7 +319,7 @@ def _described(one: ProjectView, price: Price | None) -> Iterator[str]:
 
 def begin_review(folder: Path, project: str, *, as_json: bool) -> None:
     """Begins a review."""
-    with _acting(folder) as (office, actor):
+    with acting(folder) as (office, actor):
         one = office.projects.open(actor, _project_id(office, actor, project))
     _tell_state(one, as_json=as_json)
 
@@ -348,35 +349,35 @@ def object_to(
 
 
 def _say(folder: Path, project: str, said: Said, *, as_json: bool) -> None:
-    with _acting(folder) as (office, actor):
+    with acting(folder) as (office, actor):
         one = office.projects.review(actor, _project_id(office, actor, project), said)
     _tell_state(one, as_json=as_json)
 
 
 def revoke_project(folder: Path, project: str, reason: str, *, as_json: bool) -> None:
     """Ends a project."""
-    with _acting(folder) as (office, actor):
+    with acting(folder) as (office, actor):
         one = office.projects.revoke(actor, _project_id(office, actor, project), reason)
     _tell_state(one, as_json=as_json)
 
 
 def diff(folder: Path, project: str, before: int, after: int, *, as_json: bool) -> None:
     """Shows what changed."""
-    with _acting(folder) as (office, actor):
+    with acting(folder) as (office, actor):
         lines = office.projects.difference(actor, project, before, after)
-    _tell({"difference": lines.splitlines()}, lines or "nothing changed", as_json=as_json)
+    tell({"difference": lines.splitlines()}, lines or "nothing changed", as_json=as_json)
 
 
 def export(folder: Path, project: str, out: Path, *, as_json: bool) -> None:
     """Writes a project for other offices."""
-    with _acting(folder) as (office, actor):
+    with acting(folder) as (office, actor):
         _write(out, office.projects.export(actor, project))
-    _tell({"file": str(out)}, f"Wrote {out}", as_json=as_json)
+    tell({"file": str(out)}, f"Wrote {out}", as_json=as_json)
 
 
 def take(folder: Path, file: Path, *, as_json: bool) -> None:
     """Takes a project from another office."""
-    with _acting(folder) as (office, actor):
+    with acting(folder) as (office, actor):
         one = office.projects.take(actor, _read(file))
     _tell_state(one, as_json=as_json)
 
@@ -387,7 +388,7 @@ def _project_id(office: Office, actor: Actor, project: str) -> str:
 
 def _tell_state(one: ProjectView, *, as_json: bool) -> None:
     words = f"{one.name}: {one.state}, turn: {one.turn}\ndigest {one.digest}\nwords  {one.words}"
-    _tell(one, words, as_json=as_json)
+    tell(one, words, as_json=as_json)
 
 
 # -- Log ------------------------------------------------------------------------------
@@ -397,11 +398,11 @@ def show_log(
     folder: Path, which: tuple[str | None, str | None], most: int, *, as_json: bool
 ) -> None:
     """Shows entries."""
-    with _acting(folder) as (office, actor):
+    with acting(folder) as (office, actor):
         wanted = LogFilter(actor=which[0], action=which[1])
         found = office.log.latest(actor, wanted, Page(most=most))
     if as_json:
-        _print(found)
+        show_json(found)
         return
     for one in found:
         typer.echo(
@@ -413,10 +414,10 @@ def show_log(
 def verify_log(folder: Path, heads: tuple[Path, ...], *, as_json: bool) -> None:
     """Checks the log; exit code 2 if it is not intact."""
     messages = [head for file in heads for head in _heads(file)]
-    with _acting(folder) as (office, actor):
+    with acting(folder) as (office, actor):
         report = office.log.verify(actor, messages)
     if as_json:
-        _print(report)
+        show_json(report)
     else:
         for finding in report.findings:
             typer.echo(f"entry {finding.sequence} {finding.what}")
@@ -429,18 +430,18 @@ def verify_log(folder: Path, heads: tuple[Path, ...], *, as_json: bool) -> None:
 
 def export_log(folder: Path, out: Path, *, as_json: bool) -> None:
     """Writes the log."""
-    with _acting(folder) as (office, actor):
+    with acting(folder) as (office, actor):
         _write(out, office.log.export(actor))
-    _tell({"file": str(out)}, f"Wrote {out}", as_json=as_json)
+    tell({"file": str(out)}, f"Wrote {out}", as_json=as_json)
 
 
 def held(folder: Path, other: str, out: Path, *, as_json: bool) -> None:
     """Writes what is held of another office's log."""
-    with _acting(folder) as (office, actor):
+    with acting(folder) as (office, actor):
         found = office.log.held(actor, other)
         _write(out, msgspec.json.encode(found))
     told = {"file": str(out), "heads": len(found)}
-    _tell(told, f"Wrote {len(found)} heads of {other} to {out}", as_json=as_json)
+    tell(told, f"Wrote {len(found)} heads of {other} to {out}", as_json=as_json)
 
 
 def _heads(file: Path) -> Sequence[bytes]:
@@ -472,12 +473,14 @@ def _write(out: Path, data: bytes) -> None:
     write_whole(out, data)
 
 
-def _tell(value: object, words: str, *, as_json: bool) -> None:
+def tell(value: object, words: str, *, as_json: bool) -> None:
+    """Prints a value as JSON, or words of it."""
     if as_json:
-        _print(value)
+        show_json(value)
     else:
         typer.echo(words)
 
 
-def _print(value: object | Mapping[str, object]) -> None:
+def show_json(value: object | Mapping[str, object]) -> None:
+    """Prints a value as JSON."""
     typer.echo(msgspec.json.encode(value).decode())

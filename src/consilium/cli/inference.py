@@ -2,14 +2,16 @@
 """The commands of encrypted inference: options and help. What they do is imported when they run."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from consilium.cli import model as models
 from consilium.cli.inferring import (
     CostRequest,
     InferRequest,
     OperatorRequest,
+    Pictures,
     PublishRequest,
     imported,
 )
@@ -86,9 +88,17 @@ def publish(
     kit: Kit,
     calibrate: Calibrate = None,
     ring: Ring = 40,
-    permission: Annotated[
-        str, typer.Option(help="encrypted-only, device or download: what else is allowed.")
-    ] = "encrypted-only",
+    kind: Annotated[
+        str | None,
+        typer.Option(help="Of picture: chest-x-ray, fundus, or none. Default by the source."),
+    ] = None,
+    frame: Annotated[
+        Literal["pad", "squash", "crop"] | None,
+        typer.Option(help="How pictures become squares, if the source does not say it."),
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Datasets. Default $CONSILIUM_DATA.")] = None,
+    permission: models.Permission = None,
+    key: models.Key = None,
     json: Json = False,
 ) -> None:
     """Shares a model among the operators, after saying what an answer will cost.
@@ -100,7 +110,8 @@ def publish(
         kit=kit,
         calibrate=calibrate,
         ring=ring,
-        permission=permission,
+        pictures=Pictures(kind=kind, frame=frame, data=data),
+        signing=models.signing(permission, key),
         json=json,
     )
     imported().run_publish(request)
@@ -145,6 +156,9 @@ def infer(
     model: Annotated[
         str | None, typer.Option(help="Name or publication, where there are several.")
     ] = None,
+    publisher: Annotated[
+        str | None, typer.Option(help="Six words of whom you expect to have published it.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Asks operators who see neither the image nor the answer; prints class names.
@@ -152,5 +166,12 @@ def infer(
     Example: consilium infer scan.png --operators kits --mode encrypted --json
     """
     imported().run_infer(
-        InferRequest(images=tuple(images), operators=operators, mode=mode, model=model, json=json)
+        InferRequest(
+            images=tuple(images),
+            operators=operators,
+            mode=mode,
+            model=model,
+            publisher=publisher,
+            json=json,
+        )
     )

@@ -7,6 +7,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import final
 
+from consilium.cli.model import Signing
+from consilium.data.framing import Frame
 from consilium.errors import ConfigError
 
 
@@ -26,6 +28,22 @@ class OperatorRequest:
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pictures:
+    """What is said of the pictures of a model.
+
+    Attributes:
+        kind: Name, or "none"; None: what its source is known for.
+        frame: How they become squares, for sources that do not say it.
+        data: Folder of datasets; None: the environment's.
+    """
+
+    kind: str | None = None
+    frame: Frame | None = None
+    data: Path | None = None
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PublishRequest:
     """The options of `consilium inference publish`."""
 
@@ -33,7 +51,8 @@ class PublishRequest:
     kit: Path
     calibrate: Path | None
     ring: int
-    permission: str
+    pictures: Pictures
+    signing: Signing
     json: bool
 
 
@@ -58,6 +77,7 @@ class InferRequest:
     operators: Path
     mode: str
     model: str | None
+    publisher: str | None
     json: bool
 
 

@@ -5,17 +5,16 @@ import logging.config
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, final
 
 import typer
 
 from consilium.adapters.identity.settings import read_settings
 from consilium.adapters.logs import Format, log_settings
 from consilium.adapters.office.office import DATABASE, open_office
+from consilium.adapters.released_models import MODELS
 from consilium.web.app import WebSettings, make_app
 from consilium.web.serving import Listening, bind, place_of_office, serve
-
-MODELS: Final = "models"  # in the folder of the office
 
 
 @final

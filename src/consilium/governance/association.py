@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from msgspec.msgpack import Decoder
 
 from consilium.errors import Conflict, RemoteProtocolError
-from consilium.governance.six_words import six_words
+from consilium.governance.six_words import key_words
 from consilium.wire import Message, digest
 
 LARGEST: Final = 1 << 14  # bytes of a message
@@ -129,7 +129,7 @@ class Association:
 
     def words(self) -> str:
         """Returns what two administrators read to each other."""
-        return six_words(digest("office key", self.name, self.key))
+        return key_words(self.name, self.key)
 
 
 def introduce(claim: Introduction, private_key: bytes) -> Introduction:

@@ -1,12 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What may be done with a published model, and which version a name means.
+"""What may be done with a trained model, and which version a name means.
 
-Guarantees: a model that carries no privacy guarantee cannot be downloaded or asked outside the
-office, whatever else is set; "encrypted only" means that no one holds the weights and nobody sees
-the image. Not here: the encryption (`inference`), files.
+    use                   who gets what                                     needs
+    download              who may sign in: the weights, as a file           its own yes, a guarantee
+    device                everybody: the weights, in a page for phones      its own yes, a guarantee
+    remote-inference      an operator: the input and the answer             its own yes, a guarantee
+    encrypted-inference   nobody the weights, no operator input or answer   any yes but to download
+
+This is the one rule; offices, exports, pages and operators ask it. Guarantees: a model without a
+privacy guarantee is never downloaded, given to a device or asked in the clear, whatever else is
+set; asking it encrypted hides its weights, and not what its answers tell of its patients.
+Not here: the encryption (`inference`), signatures (`model_permits`), files.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -22,29 +29,65 @@ class Use(StrEnum):
     """What somebody wants to do with a model."""
 
     DOWNLOAD = "download"
-    REMOTE_INFERENCE = "remote-inference"  # the operator sees the input
-    ENCRYPTED_INFERENCE = "encrypted-inference"  # no operator sees the input or the weights
+    DEVICE = "device"
+    REMOTE_INFERENCE = "remote-inference"
+    ENCRYPTED_INFERENCE = "encrypted-inference"
+
+
+HOLDING: Final = (Use.DEVICE, Use.DOWNLOAD)  # whoever does it holds the weights
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelPermissions:
-    """What the office allows; by default nothing.
+    """What the owner of a model allows; by default nothing.
 
     Raises:
         ConfigError: "Encrypted only" together with a way around it.
     """
 
     allow_download: bool = False
+    allow_device: bool = False
     allow_remote_inference: bool = False
     encrypted_only: bool = False
 
     def __post_init__(self) -> None:
-        if self.encrypted_only and (self.allow_download or self.allow_remote_inference):
+        if self.encrypted_only and (
+            self.allow_download or self.allow_device or self.allow_remote_inference
+        ):
             raise ConfigError(
-                "encrypted_only is set with allow_download or allow_remote_inference; expected it "
-                "alone: it means that nobody holds the weights and no operator sees an image"
+                "encrypted-only is set with another permission; expected it alone: it means that "
+                "nobody holds the weights and no operator sees an image"
             )
+
+    def words(self) -> tuple[str, ...]:
+        """Returns the words that `permissions_of` takes; () for nothing."""
+        return tuple(word for word, name in _NAMES.items() if getattr(self, name))
+
+
+_NAMES: Final[Mapping[str, str]] = {
+    Use.DOWNLOAD: "allow_download",
+    Use.DEVICE: "allow_device",
+    Use.REMOTE_INFERENCE: "allow_remote_inference",
+    "encrypted-only": "encrypted_only",
+}
+WORDS: Final = tuple(str(word) for word in _NAMES)
+
+
+def permissions_of(words: Iterable[str]) -> ModelPermissions:
+    """Returns what `words` allow together.
+
+    >>> permissions_of(["device"]).allow_device
+    True
+
+    Raises:
+        ConfigError: A word is none of `WORDS`, or they contradict each other.
+    """
+    given = tuple(words)
+    unknown = [word for word in given if word not in _NAMES]
+    if unknown:
+        raise ConfigError(f"permission {unknown[0]!r}; expected some of {', '.join(WORDS)}")
+    return ModelPermissions(**{_NAMES[word]: True for word in given})
 
 
 @final
@@ -81,23 +124,35 @@ class ModelVersion:
     permissions: ModelPermissions = ModelPermissions()
 
 
+def decide_use(permissions: ModelPermissions, use: Use, *, private: bool) -> Decision:
+    """Returns whether a model may be used so.
+
+    Args:
+        permissions: Of the model.
+        use: That is asked for.
+        private: Whether the model carries a privacy guarantee.
+    """
+    if use is Use.ENCRYPTED_INFERENCE:
+        some = permissions.encrypted_only or permissions.allow_remote_inference
+        return _said(use, allowed=some or permissions.allow_device)
+    if permissions.encrypted_only:
+        return Decision(False, "only encrypted inference is allowed on this model")
+    if not private:
+        return Decision(False, "the model carries no privacy guarantee and stays with its owner")
+    return _said(use, allowed=bool(getattr(permissions, _NAMES[use])))
+
+
 def may_use(model: ModelVersion, use: Use) -> Decision:
-    """Returns whether `model` may be used so."""
-    allowed = model.permissions
+    """Returns whether a version of an office's may be used so."""
     if model.withdrawn is not None:
         return Decision(False, f"the version was withdrawn on {model.withdrawn:%Y-%m-%d}")
-    if use is Use.ENCRYPTED_INFERENCE:
-        open_to_all = allowed.encrypted_only or allowed.allow_remote_inference
-        return Decision(open_to_all, "encrypted inference is allowed" if open_to_all else _CLOSED)
-    if allowed.encrypted_only:
-        return Decision(False, "only encrypted inference is allowed on this model")
-    if model.epsilon is None:
-        return Decision(False, "the model carries no privacy guarantee and stays in the office")
-    granted = allowed.allow_download if use is Use.DOWNLOAD else allowed.allow_remote_inference
-    return Decision(granted, f"{use} is allowed" if granted else _CLOSED)
+    return decide_use(model.permissions, use, private=model.epsilon is not None)
 
 
-_CLOSED: Final = "the office has not opened this model to that use"
+def _said(use: Use, *, allowed: bool) -> Decision:
+    return Decision(
+        allowed, f"{use} is allowed" if allowed else "its owner has not opened this model to that"
+    )
 
 
 def resolve(versions: Iterable[ModelVersion], name: str, version: str = LATEST) -> ModelVersion:

@@ -10,13 +10,15 @@ Source: Wilkerson, A Proposal for Proquints (arXiv:0901.4016).
 
 from typing import Final
 
+from consilium.wire import digest
+
 WORDS: Final = 6
 _CONSONANTS: Final = "bdfghjklmnprstvz"
 _VOWELS: Final = "aiou"
 
 
-def six_words(digest: bytes) -> str:
-    """Returns the first 12 bytes of `digest` as six words.
+def six_words(of: bytes) -> str:
+    """Returns the first 12 bytes of a digest as six words.
 
     >>> six_words(bytes.fromhex("7f000001" + "0" * 16))
     'lusab babad babab babab babab babab'
@@ -24,9 +26,14 @@ def six_words(digest: bytes) -> str:
     Raises:
         ValueError: The digest is shorter.
     """
-    if len(digest) < 2 * WORDS:
-        raise ValueError(f"{len(digest)=}; expected at least {2 * WORDS}")
-    return " ".join(_word(int.from_bytes(digest[2 * k : 2 * k + 2], "big")) for k in range(WORDS))
+    if len(of) < 2 * WORDS:
+        raise ValueError(f"{len(of)=}; expected at least {2 * WORDS}")
+    return " ".join(_word(int.from_bytes(of[2 * k : 2 * k + 2], "big")) for k in range(WORDS))
+
+
+def key_words(name: str, key: bytes) -> str:
+    """Returns six words for somebody's public key under their name."""
+    return six_words(digest("office key", name, key))
 
 
 def _word(value: int) -> str:

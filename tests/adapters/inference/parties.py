@@ -12,14 +12,26 @@ from typing import final
 
 import torch
 import uvicorn
+from tests.phone import made
 
+from consilium.adapters.finished_models import Papers
 from consilium.adapters.inference.asking import Patient
 from consilium.adapters.inference.computing import Operator
 from consilium.adapters.inference.dealing import Dealer
 from consilium.adapters.inference.kit import Address, Operators, make_kits, read_operators
+from consilium.adapters.inference.public_card import Card
 from consilium.adapters.inference.public_end import make_app, serve
-from consilium.adapters.inference.publishing import Owned, compile_owned, make_card, publish
+from consilium.adapters.inference.publishing import (
+    Owned,
+    Trained,
+    about,
+    compile_owned,
+    make_card,
+    publish,
+)
 from consilium.errors import ConsiliumError
+from consilium.inference.compiler import Compiled
+from consilium.learning.familiarity import Kind
 from consilium.learning.models.registry import build
 from consilium.learning.preprocessing import Preprocessing
 
@@ -123,10 +135,21 @@ def publish_small(parties: Parties, *, stock: int = 3) -> bytes:
     """Publishes a model of random weights and waits for material."""
     model = owned()
     compiled = compile_owned(model, None)
-    card = make_card(model, compiled, "encrypted-only")
-    name = publish(parties.kits / "owner", compiled, card)
+    name = publish(parties.kits / "owner", compiled, card_of(model, compiled))
     until(lambda: stocked(parties, name, stock))
     return name
+
+
+def card_of(model: Owned, compiled: Compiled, kind: Kind | None = None) -> Card:
+    """Returns a public card as of a model that was trained privately, by a lone owner."""
+    finished = made.finished("logistic", source="digits", shape=model.shape, classes=model.classes)
+    trained = Trained(
+        owned=model,
+        finished=finished,
+        papers=Papers(weights="0" * 64, office=None, permit=None),
+    )
+    release = made.released(finished, "encrypted-only")
+    return make_card(model, compiled, about(trained, kind), release)
 
 
 def stocked(parties: Parties, name: bytes, stock: int) -> bool:

@@ -7,12 +7,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 import pytest
-from tests.adapters.inference.parties import owned, some_images, until
+from tests.adapters.inference.parties import card_of, owned, some_images, until
 from tests.adapters.inference.processes import Processes, prepared
 
 from consilium.adapters.inference.asking import Patient
 from consilium.adapters.inference.links import LinkBroken
-from consilium.adapters.inference.publishing import compile_owned, make_card, publish
+from consilium.adapters.inference.publishing import compile_owned, publish
 from consilium.errors import DataError, RoundAborted
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -40,7 +40,7 @@ def published(made: Processes) -> bytes:
 
     def put() -> bool:
         try:
-            card = make_card(model, compiled, "encrypted-only")
+            card = card_of(model, compiled)
             name.append(publish(made.kits / "owner", compiled, card))
         except LinkBroken:
             return False

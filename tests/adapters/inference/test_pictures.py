@@ -14,7 +14,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from tests.data.made import dicom, encoded, picture, saved
 
-from consilium.adapters.inference.pictures import find_pictures, read_pictures, sort_pictures
+from consilium.adapters.inference.pictures import (
+    find_pictures,
+    read_pictures,
+    sort_pictures,
+    square,
+)
 from consilium.errors import ConfigError, DataError
 from consilium.learning.preprocessing import Preprocessing
 
@@ -23,7 +28,7 @@ PERSON = "Erika Mustermann 1964"
 
 
 def read(path: Path, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
-    return read_pictures([path], shape, Preprocessing())
+    return read_pictures([path], square(shape), Preprocessing())
 
 
 def made(folder: Path, name: str, data: bytes) -> Path:
@@ -154,7 +159,7 @@ def test_the_bad_files_of_a_folder_are_sorted_out(tmp_path: Path) -> None:
     made(tmp_path, "d.dcm", b"no DICOM")
     files = find_pictures([tmp_path])
 
-    good, images, bad = sort_pictures(files, SHAPE, Preprocessing())
+    good, images, bad = sort_pictures(files, square(SHAPE), Preprocessing())
 
     assert [one.name for one in good] == ["a.png", "c.png"]
     assert images.shape == (2, *SHAPE)

@@ -44,6 +44,7 @@ EVERYBODY = {  # what anybody with an account may do; lists show what they may s
     ("GET", "/models/{name}"),
     ("GET", "/models/{name}/{version}"),
     ("GET", "/models/{name}/{version}/file"),
+    ("GET", "/models/{name}/{version}/permit"),
     ("GET", "/processes"),
     ("GET", "/processes/{process}"),
     ("GET", "/associations"),

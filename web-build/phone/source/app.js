@@ -13,6 +13,7 @@ import {
   sayAnswer,
   sayFixed,
   sayRefusal,
+  saySigned,
 } from "./page.js";
 import { drawHeat, drawPreview } from "./pictures.js";
 import { Words } from "./words.js";
@@ -140,6 +141,7 @@ async function verify() {
   const digest = found.match(/.{8}/g).join(" ");
   const key = found === engine.card.sha256 ? "verified" : "unverified";
   $("verified").textContent = words.of(key, { digest });
+  await saySigned(words, engine.card);
 }
 
 async function remove() {

@@ -13,6 +13,7 @@ import {
   sayAnswer,
   sayFixed,
   sayRefusal,
+  saySigned,
 } from "./page.js";
 import { drawPreview } from "./pictures.js";
 import { Words } from "./words.js";
@@ -151,7 +152,7 @@ function deleteEverything() {
 // -- The model and the operators ---------------------------------------------------------
 
 function sayAbout() {
-  const { card, publication } = asker.publication;
+  const { card, publication: { publication, card: written } } = asker;
   const [first, second] = asker.hosts;
   const classes = card.classes.map((one) => words.class(one)).join(", ");
   const list = document.createElement("ul");
@@ -163,10 +164,11 @@ function sayAbout() {
     words.of("about.answer"),
     words.of(`about.${card.ranges}`, { images: card.calibrated_on }),
     card.kind ? words.of("about.kind", { kind: kindWords(words, card) }) : words.of("about.nokind"),
-    ...(card.privacy?.private ? [privacyWords(words, card.privacy)] : []),
+    ...(card.privacy.private ? [privacyWords(words, card.privacy)] : []),
   ]);
   $("facts").replaceChildren(list);
   $("publication").textContent = publication.match(/.{8}/g).join(" ");
+  saySigned(words, written);
 }
 
 async function remove() {

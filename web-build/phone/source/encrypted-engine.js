@@ -15,8 +15,10 @@ export class Asker {
     return asker;
   }
 
+  /** What the page shows of the model; the worker gets the card as it was signed. */
   get card() {
-    return this.publication.card;
+    const { card } = this.publication;
+    return { ...card, ...card.about };
   }
 
   get hosts() {

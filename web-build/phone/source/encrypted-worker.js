@@ -22,8 +22,8 @@ async function start({ publication }) {
 }
 
 async function look({ bytes }) {
-  const [size, , channels] = asked.image;
-  const { kind = null, frame = "pad", window = null } = asked.card; // where nothing is told
+  const { kind, input } = asked.card.about;
+  const { channels, size, frame, window } = input;
   words = undefined;
   const plane = await decoded(new Uint8Array(bytes), window);
   const levels = framed(inChannels(plane, channels), size, frame).data;
@@ -57,7 +57,7 @@ async function ask(_request, progress) {
   const answers = await both((one, k) => one.answer(messages[k], stop.signal));
   const logits = opened(answers, asked.card.classes.length, asked);
   if (!logits) throw new Refused("answer");
-  const { temperature = 1 } = asked.card;
+  const { temperature } = asked.card.about;
   const probabilities = softmax(logits.map((one) => one / temperature));
   return { logits, probabilities, seconds: (performance.now() - begun) / 1000 };
 }

@@ -2,6 +2,7 @@
 // a network for anything, and shares and tokens are all that it is ever given to send.
 
 import { Refused } from "./picture.js";
+import { canonical } from "./verify.js";
 
 const ANSWER = 90_000; // milliseconds until an answer has to be there
 const SAID = 30_000; // for one request
@@ -24,8 +25,7 @@ export class Operator {
       found.image_fraction === image_fraction &&
       found.unit === unit &&
       String(found.image) === String(image) &&
-      String(found.card.classes) === String(card.classes) &&
-      found.card.signature === card.signature;
+      canonical(found.card) === canonical(card);
     if (!same) throw this.#refused("changed");
     if (!found.ready || found.images < 1) throw this.#refused("empty");
   }

@@ -1,6 +1,7 @@
 // What the pages of both modes show alike: fixed words, an answer, a refusal, and the beginning.
 
 import { installed } from "./files.js";
+import { verifyCard } from "./verify.js";
 
 export const $ = (id) => document.getElementById(id);
 
@@ -53,7 +54,7 @@ export function sayAnswer(words, card, probabilities) {
 }
 
 /** What a probability was worth on test pictures; undefined where that was not measured. */
-function certainty({ certainties = [] }, probability) {
+function certainty({ certainties }, probability) {
   return certainties.findLast(({ above }) => probability > above);
 }
 
@@ -66,6 +67,17 @@ export function sayRefusal(words, card, reason, facts = {}, help = "refused.help
   $("refused").textContent = words.of(`refused.${reason}`, { kind: kindWords(words, card), ...facts });
   $("refused-help").textContent = words.of(help);
   $("refusal").hidden = false;
+}
+
+/** Says whether a card is as it was signed, and by whom. */
+export async function saySigned(words, card) {
+  const { state, ...who } = await verifyCard(card);
+  const under = state === "signed" && who.words !== who.owner.words ? "under" : state;
+  $("signed").textContent = words.of(`signature.${under}`, {
+    ...who,
+    owner: who.owner?.name,
+    ownerWords: who.owner?.words,
+  });
 }
 
 /** Hides sections, and takes away all that a picture left in them. */

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consilium.adapters.inference.kit import read_operators
-from consilium.adapters.inference.talk import Card
+from consilium.adapters.inference.public_card import Card, check_card
 from consilium.errors import AccessDenied, ConfigError, DataError, RoundAborted
 from consilium.inference.messages import AnswerShare, InputShare
 from consilium.inference.patient import Answer, Asking, Opened, PatientState, Share, patient_step
@@ -103,7 +103,8 @@ class Patient:
 
         Raises:
             RoundAborted: An operator does not answer.
-            DataError: They describe a model differently.
+            DataError: They describe a model differently, or not as this release does.
+            AccessDenied: A card is not as its publisher signed it.
         """
         lists = [self._listed(k) for k in (0, 1)]
         other = {one.publication: one for one in lists[1].models}
@@ -114,6 +115,7 @@ class Patient:
                 continue
             if (twin.card, twin.program) != (one.card, one.program):
                 raise DataError("the operators describe a model differently; ask neither of them")
+            check_card(one.card)
             found.append(one)
         return tuple(found)
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many pictures asked in batches: a clinic's folder against another's model.
 
-A file that is no picture costs its own answer only. Where an operator stops in the middle, the
-answers so far are kept and every other file is named. Batches are as large as the material that
-both operators have; where there is none, the dealer is waited for.
+A file that is no picture, or of another kind than the model knows, costs its own answer only, and
+nothing of it is sent. Where an operator stops in the middle, the answers so far are kept and every
+other file is named. Batches are as large as the material that both operators have; where there is
+none, the dealer is waited for.
 """
 
 import time
@@ -42,7 +43,7 @@ def ask_all(patient: Patient, offered: Offered, files: Sequence[Path]) -> Asked:
         good: list[Path] = []
         try:
             part = part[: _room(patient, offered)]
-            good, images, bad = sort_pictures(part, card.shape, rule)
+            good, images, bad = sort_pictures(part, card.about.input, rule, card.about.kind)
             asked.unanswered.extend(bad)
             if good:
                 asked.batches.append((good, patient.ask(offered, images)))

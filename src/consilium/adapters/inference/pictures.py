@@ -15,9 +15,11 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
+from consilium.adapters.model_card import Input, PictureKind
+from consilium.adapters.picture_input import KIND_WORDS, judge, levels_of, plane_of
 from consilium.data.dicom_files import looks_like_dicom, open_dicom, sample_of
+from consilium.data.framing import Frame
 from consilium.data.image_files import FORMATS, read_image, suffix_of
-from consilium.data.rendering import Rendering
 from consilium.data.samples import MAX_FILE_BYTES, MAX_VALUES, Reason, RejectedFile, Sample
 from consilium.errors import ConfigError, DataError
 from consilium.learning.preprocessing import Preprocessing
@@ -63,61 +65,79 @@ def find_pictures(places: Iterable[Path]) -> list[Path]:
 
 
 def sort_pictures(
-    files: Sequence[Path], shape: tuple[int, ...], preprocessing: Preprocessing
+    files: Sequence[Path],
+    rule: Input,
+    preprocessing: Preprocessing,
+    kind: PictureKind | None = None,
 ) -> tuple[list[Path], NDArray[np.float32], list[Unanswered]]:
-    """Returns the files that are pictures, as the model sees them (n, channels, height, width),
-    and those that are none.
-
-    Raises:
-        DataError: The model takes no squares.
+    """Returns the files that are pictures of the kind that the model knows, as it sees them
+    (n, channels, height, width), and those that are none.
     """
-    rule, good, pixels, bad = _rule(shape), [], [], []
+    good, pixels, bad = [], [], []
     for file in files:
         try:
-            pixels.append(_rendered(file, rule))
+            pixels.append(_levels(file, rule, kind))
             good.append(file)
         except DataError as error:
             bad.append(Unanswered(file, str(error)))
-    images: NDArray[np.float32] = np.empty((0, *rule.shape), np.float32)
+    shape = (0, rule.channels, rule.size, rule.size)
+    images: NDArray[np.float32] = np.empty(shape, np.float32)
     if pixels:
         images = preprocessing.inputs(np.stack(pixels)).numpy()
     return good, images, bad
 
 
 def read_pictures(
-    files: Sequence[Path], shape: tuple[int, ...], preprocessing: Preprocessing
+    files: Sequence[Path], rule: Input, preprocessing: Preprocessing
 ) -> NDArray[np.float32]:
     """Returns pictures as the model sees them, (n, channels, height, width).
 
     Raises:
         DataError: A file that is no picture, or too large, by name.
     """
-    rule = _rule(shape)
-    stored = np.stack([_rendered(file, rule) for file in files])
+    stored = np.stack([_levels(file, rule, None) for file in files])
     images: NDArray[np.float32] = preprocessing.inputs(stored).numpy()
     return images
 
 
-def _rule(shape: tuple[int, ...]) -> Rendering:
+def square(
+    shape: tuple[int, ...], frame: Frame = "pad", window: tuple[float, float] | None = None
+) -> Input:
+    """Returns how a picture becomes a record (channels, height, width).
+
+    Raises:
+        DataError: The record is no square.
+    """
     channels, height, width = shape
     if height != width:
         raise DataError(f"the model takes {height}x{width}; pictures are made square only")
-    return Rendering(size=height, channels=1 if channels == 1 else 3)
+    return Input(channels=1 if channels == 1 else 3, size=height, frame=frame, window=window)
 
 
-def _rendered(file: Path, rule: Rendering) -> NDArray[np.uint8]:
+def _levels(file: Path, rule: Input, kind: PictureKind | None) -> NDArray[np.uint8]:
     try:
-        picture, _ = next(iter(rule.records(_sample(file))))
+        plane = plane_of(_sample(file), rule)
+        verdict, _ = judge(plane, kind)
+        levels = levels_of(plane, rule)
     except RejectedFile as error:
         expected = _EXPECTED.get(error.reason, "a picture")
         raise DataError(f"{file.name}: {error.reason}; expected {expected}") from None
     except OSError as error:
         why = error.strerror or "damaged"
         raise DataError(f"{file.name} cannot be read ({why}); expected a whole picture") from None
+    except DataError as error:
+        raise DataError(f"{file.name}: {error}") from None
     except Exception as error:  # noqa: BLE001 - whatever a decoder raises on damage
-        kind = type(error).__name__
-        raise DataError(f"{file.name} is damaged ({kind}); give a whole one") from None
-    return picture
+        what = type(error).__name__
+        raise DataError(f"{file.name} is damaged ({what}); give a whole one") from None
+    if kind is not None and verdict != "known":
+        what = KIND_WORDS.get(kind.name, f"a picture of kind {kind.name}")
+        colour = " (it is in colour)" if verdict == "in colour" else ""
+        raise DataError(
+            f"{file.name} does not look like {what}{colour}; nothing of it was sent: choose "
+            "another picture, or another model"
+        )
+    return levels
 
 
 def _sample(file: Path) -> Sample:
@@ -128,10 +148,13 @@ def _sample(file: Path) -> Sample:
         raise RejectedFile("too large", "")
     data = file.read_bytes()
     if looks_like_dicom(data):
-        sample = sample_of(open_dicom(data))
-        if sample.pixels.shape[1] > 1:
-            raise RejectedFile("several pages", "")
-        return sample
+        return _single(sample_of(open_dicom(data)))
     if suffix_of(file.name) not in FORMATS:
         raise RejectedFile("not a format that is read", "")
-    return read_image(data, file.name)
+    return _single(read_image(data, file.name))
+
+
+def _single(sample: Sample) -> Sample:
+    if sample.pixels.shape[1] > 1:
+        raise RejectedFile("several pages", "")
+    return sample

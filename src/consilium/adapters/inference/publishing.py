@@ -6,24 +6,41 @@ on; the whole weights stay here.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import final
 
 import msgspec
 from torch import Tensor, nn
 
-from consilium.adapters.finished_models import load_finished
+from consilium.adapters.finished_models import (
+    FinishedModel,
+    Papers,
+    load_finished,
+    picture_rule,
+    read_papers,
+)
 from consilium.adapters.inference.kit import read_operators
 from consilium.adapters.inference.links import dial
-from consilium.adapters.inference.talk import REPLY, Card, PutModel, Refused, Revoke
+from consilium.adapters.inference.pictures import square
+from consilium.adapters.inference.public_card import About, Card
+from consilium.adapters.inference.talk import REPLY, PutModel, Refused, Revoke
+from consilium.adapters.model_card import Input
+from consilium.adapters.picture_input import kind_numbers
 from consilium.adapters.randomness import operating_system
+from consilium.adapters.releasing import Release
+from consilium.data.framing import Frame
 from consilium.errors import ConfigError, DataError
+from consilium.governance.model_permissions import Use
+from consilium.governance.model_permits import require
 from consilium.inference.compiler import DEFAULT_RING, Compiled, compile_network
 from consilium.inference.messages import ModelShare
 from consilium.inference.network import read_network
 from consilium.inference.ranges import calibrate_ranges, prove_ranges
 from consilium.inference.weights import pack_weights, split, split_size
+from consilium.learning.certainty import certainties
+from consilium.learning.deployed import Deployed
+from consilium.learning.familiarity import Kind
 from consilium.learning.preprocessing import WHITE, Preprocessing
 from consilium.wire import Message
 
@@ -31,23 +48,70 @@ from consilium.wire import Message
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owned:
-    """A trained model and what of it is public."""
+    """A model to be shared, and how a picture becomes what it sees."""
 
     model: nn.Module = field(repr=False)
     name: str
     classes: tuple[str, ...]
     shape: tuple[int, int, int]
     preprocessing: Preprocessing
+    frame: Frame = "pad"
+    window: tuple[float, float] | None = None
+
+    @property
+    def rule(self) -> Input:
+        """From a picture to grey levels.
+
+        Raises:
+            DataError: The model takes pictures that are not square.
+        """
+        return square(self.shape, self.frame, self.window)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """A model of a finished run, with its papers."""
+
+    owned: Owned
+    finished: FinishedModel
+    papers: Papers
+
+
+def read_trained(path: Path, data: Path | None, frame: Frame | None) -> Trained:
+    """Returns the model of a finished run: its folder, or its model.safetensors.
+
+    Args:
+        path: The folder, or the model.
+        data: Folder of datasets, where the project's source is an imported one.
+        frame: For sources that do not say how their pictures became squares.
+
+    Raises:
+        ConfigError: There is no finished run, its records are no images, or how pictures become
+            squares is not known.
+        DataError: A file is damaged, or belongs to another project.
+        AccessDenied: The permit beside it is not right.
+    """
+    finished = load_finished(path)
+    frame, window = picture_rule(finished, data, frame)
+    return Trained(
+        owned=replace(_owned(finished, path), frame=frame, window=window),
+        finished=finished,
+        papers=read_papers(path),
+    )
 
 
 def read_owned(path: Path) -> Owned:
-    """Returns the model of a finished run: its folder, or its model.safetensors.
+    """Returns the model of a finished run without how its pictures were framed.
 
     Raises:
         ConfigError: There is no finished run, or its records are no images.
         DataError: A file is damaged, or belongs to another project.
     """
-    finished = load_finished(path)
+    return _owned(load_finished(path), path)
+
+
+def _owned(finished: FinishedModel, path: Path) -> Owned:
     if len(finished.shape) != 3:
         raise ConfigError(
             f"{path.name} learnt records of shape {finished.shape}; expected images (channels, "
@@ -111,9 +175,32 @@ def revoke(kit: Path, publication: bytes) -> None:
     _tell(kit, [Revoke(publication)] * 2)
 
 
-def make_card(owned: Owned, compiled: Compiled, permission: str) -> Card:
-    """Returns what of a model becomes public."""
-    return Card(
+def about(trained: Trained, kind: Kind | None) -> About:
+    """Returns what is told of a trained model that knows pictures of `kind`."""
+    finished, result = trained.finished, trained.finished.result
+    return About(
+        arm=result.arm,
+        sentence=result.sentence,
+        network=result.model,
+        task=finished.project.data.task,
+        sites=len(result.sites),
+        terms=result.terms,
+        input=trained.owned.rule,
+        temperature=Deployed(finished.model, finished.preprocessing).temperature,
+        certainties=certainties(result.test.calibration),
+        kind=None if kind is None else kind_numbers(kind),
+        privacy=result.statement,
+    )
+
+
+def make_card(owned: Owned, compiled: Compiled, told: About, release: Release) -> Card:
+    """Returns what of a model becomes public, signed.
+
+    Raises:
+        AccessDenied: The permit does not allow encrypted inference.
+    """
+    require(release.permit, Use.ENCRYPTED_INFERENCE)
+    card = Card(
         name=owned.name,
         classes=owned.classes,
         shape=owned.shape,
@@ -122,8 +209,12 @@ def make_card(owned: Owned, compiled: Compiled, permission: str) -> Card:
         standardise_each_image=owned.preprocessing.standardise_each_image,
         ranges=compiled.ranges.basis,
         calibrated_on=compiled.ranges.images,
-        permission=permission,
+        about=told,
+        permit=release.permit,
+        publisher=release.signer.publisher,
+        signature="",
     )
+    return msgspec.structs.replace(card, signature=release.signer.sign(card))
 
 
 def _tell(kit: Path, messages: Sequence[Message]) -> None:

@@ -9,13 +9,13 @@ import threading
 from pathlib import Path
 from typing import Final, final
 
-import msgspec
 from msgspec.msgpack import Decoder
 
 from consilium import wire
 from consilium.adapters.inference.links import LARGEST
 from consilium.adapters.inference.material_store import MaterialStore
-from consilium.adapters.inference.talk import Card, Held, PutModel
+from consilium.adapters.inference.public_card import read_card
+from consilium.adapters.inference.talk import Held, PutModel
 from consilium.adapters.whole_files import sync_folder, write_whole
 from consilium.errors import AccessDenied, DataError, LocalProtocolError, ProtocolError
 from consilium.inference.messages import MaskSeed, WeightOpening
@@ -44,7 +44,7 @@ class Published:
 
     def __init__(self, folder: Path, put: PutModel, *, first: bool) -> None:
         self.put, self.first = put, first
-        self.card = _card(put)
+        self.card = read_card(put.card)
         self.materials = MaterialStore(folder / "material", put.share.publication)
         self._folder = folder
         self._state: Appointed | Unmasking | Holding = Appointed(first=first)
@@ -178,7 +178,7 @@ class Shelf:
                 raise DataError("this publication is here already; publish the model anew")
             check_program(put.share.program)
             unpack_weights(put.share.program, put.share.words)
-            _card(put)
+            read_card(put.card)
             place = self._folder / name.hex()
             place.mkdir(mode=0o700, exist_ok=True)
             made = Published(place, put, first=self._first)
@@ -200,13 +200,6 @@ class Shelf:
         """Returns all of them."""
         with self._lock:
             return tuple(self._published.values())
-
-
-def _card(put: PutModel) -> Card:
-    try:
-        return msgspec.json.decode(put.card, type=Card)
-    except msgspec.MsgspecError:
-        raise DataError("the card of the model cannot be read; publish it by one version") from None
 
 
 def _held(state: Unmasking, other: WeightOpening) -> tuple[Holding, tuple[object, ...]]:

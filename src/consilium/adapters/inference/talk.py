@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What parties ask of a computing operator over a link, and what it answers."""
+"""What parties ask of a computing operator over a link, and what it answers.
+
+Not here: the public card of a model (`public_card`).
+"""
 
 from typing import Final, TypeAlias, final
 
-import msgspec
 from msgspec.msgpack import Decoder
 
 from consilium.inference.messages import Exchange, MaskSeed, Material, ModelShare, WeightOpening
@@ -77,27 +79,3 @@ REQUEST: Final[Decoder[Request]] = Decoder(Request)
 REPLY: Final[Decoder[Reply]] = Decoder(Reply)
 Heard: TypeAlias = Exchange | Refused
 HEARD: Final[Decoder[Heard]] = Decoder(Heard)
-
-
-class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What of a published model is public.
-
-    Attributes:
-        name: For people.
-        classes: In the order of the logits.
-        shape: Of one record, (channels, height, width).
-        mean, std, standardise_each_image: Of `learning.preprocessing`.
-        frame: How a picture of another shape becomes square.
-        ranges: What they rest on, "proved" or "calibrated", and on how many images.
-        permission: "encrypted-only", "device" or "download": what else the owner allows.
-    """
-
-    name: str
-    classes: tuple[str, ...]
-    shape: tuple[int, ...]
-    mean: float
-    std: float
-    standardise_each_image: bool
-    ranges: str
-    calibrated_on: int
-    permission: str

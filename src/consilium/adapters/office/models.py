@@ -4,18 +4,20 @@
 from dataclasses import replace
 from typing import final
 
-from consilium.adapters.office.desk import Desk
+from consilium.adapters.office.desk import Desk, Turn
 from consilium.adapters.office.values import NewModel
 from consilium.adapters.store.office_shelves import MODELS, PROJECTS
 from consilium.errors import AccessDenied
 from consilium.governance.access import Action, Actor, Resource, ResourceKind
 from consilium.governance.model_permissions import (
+    HOLDING,
     ModelPermissions,
     ModelVersion,
     Use,
     may_use,
     resolve,
 )
+from consilium.governance.model_permits import Permit, Signer, permit_of
 
 
 @final
@@ -79,6 +81,7 @@ class Models:
             turn.note(
                 {
                     "allow_download": permissions.allow_download,
+                    "allow_device": permissions.allow_device,
                     "allow_remote_inference": permissions.allow_remote_inference,
                     "encrypted_only": permissions.encrypted_only,
                 }
@@ -100,6 +103,50 @@ class Models:
         if not decision.allowed:
             raise AccessDenied(f"{name} {model.version}: {decision.reason}")
         return model
+
+    def statement(self, actor: Actor, name: str, version: str) -> Permit:
+        """Returns the office's signed word on a version, to go wherever it goes; logged.
+
+        Raises:
+            AccessDenied: Nothing at all may be done with it.
+        """
+        with self._desk.acting(actor) as turn:
+            model = resolve(MODELS.having(turn.connection, "name", name), name, version)
+            turn.allow(Action.SEE_MODEL, Resource(kind=ResourceKind.MODEL, id=model.id))
+            return self._sign(turn, model)
+
+    def release(self, actor: Actor, name: str, version: str) -> tuple[ModelVersion, Permit]:
+        """Returns a version and its permit, to take the weights out of the office's folder.
+
+        Where nobody may hold the weights, that is for those alone who may decide on the model, to
+        publish it to operators.
+
+        Raises:
+            AccessDenied: Nothing at all may be done with it, or not by this actor.
+        """
+        with self._desk.acting(actor) as turn:
+            model = resolve(MODELS.having(turn.connection, "name", name), name, version)
+            author = PROJECTS.get(turn.connection, model.project).author
+            leaves = any(may_use(model, use).allowed for use in HOLDING)
+            turn.allow(
+                Action.DOWNLOAD_MODEL if leaves else Action.EDIT_MODEL,
+                Resource(kind=ResourceKind.MODEL, id=model.id, author=author),
+            )
+            return model, self._sign(turn, model)
+
+    def _sign(self, turn: Turn, model: ModelVersion) -> Permit:
+        decisions = [may_use(model, use) for use in Use]
+        if not any(decision.allowed for decision in decisions):
+            raise AccessDenied(
+                f"{model.name} {model.version}: {decisions[0].reason}; expected a yes to some use: "
+                "`consilium model permit`, by somebody who did not train it"
+            )
+        turn.note({"permit": " ".join(model.permissions.words())})
+        return permit_of(model, self.signer(), turn.now)
+
+    def signer(self) -> Signer:
+        """Returns the office as it signs."""
+        return Signer(self._desk.name, self._desk.key)
 
     def withdraw(self, actor: Actor, model: str, reason: str) -> ModelVersion:
         """Ends every use of a version."""

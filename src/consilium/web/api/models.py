@@ -11,8 +11,9 @@ from consilium.adapters.office.office import Office
 from consilium.adapters.office.values import NewModel
 from consilium.governance.access import Actor
 from consilium.governance.model_permissions import ModelPermissions, Use
+from consilium.governance.model_permits import PERMIT, encode_permit
 from consilium.web.access import CurrentActor, TheOffice
-from consilium.web.api.files import FILE
+from consilium.web.api.files import FILE, file_answer
 from consilium.web.api.once import spending
 from consilium.web.api.people import Why
 from consilium.web.api.shapes import (
@@ -38,6 +39,7 @@ class PermissionsAnswer(Answer):
     """What may be done with a version."""
 
     allow_download: bool
+    allow_device: bool
     allow_remote_inference: bool
     encrypted_only: bool
 
@@ -74,6 +76,7 @@ class PermissionsAsked(Asked):
     """What is to be allowed; by default nothing."""
 
     allow_download: bool = False
+    allow_device: bool = False
     allow_remote_inference: bool = False
     encrypted_only: bool = False
 
@@ -138,6 +141,13 @@ def download_model(
     """Returns the weights (safetensors), if the version may be downloaded."""
     model = office.models.use(actor, name, version, Use.DOWNLOAD)
     return model_answer(request, model)
+
+
+@router.get("/models/{name}/{version}/permit", response_class=Response, responses=FILE)
+def download_permit(name: Id, version: Version, actor: CurrentActor, office: TheOffice) -> Response:
+    """Returns the office's signed word on what may be done with a version, to lie beside it."""
+    permit = office.models.statement(actor, name, version)
+    return file_answer(encode_permit(permit), PERMIT)
 
 
 def _model(actor: Actor, office: Office, name: str, version: str) -> ModelAnswer:

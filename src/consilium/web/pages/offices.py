@@ -12,7 +12,7 @@ from consilium.errors import AccessDenied, ConfigError, NotFound
 from consilium.governance.access import Action, Actor, ResourceKind
 from consilium.governance.association import Association, AssociationState
 from consilium.governance.policy import PRESETS, Policy
-from consilium.governance.six_words import six_words
+from consilium.governance.six_words import key_words
 from consilium.web import formats
 from consilium.web.access import CurrentActor, TheOffice
 from consilium.web.pages import reading
@@ -26,7 +26,6 @@ from consilium.web.pages.office_views import (
 from consilium.web.pages.parts import Fact, Field, Form, Kind, Link, Notice, Option, Tag, Tone
 from consilium.web.pages.showing import Answers, Posted, may, page, see_other, show, take
 from consilium.web.pages.views import ActionView, LogView, Task, TasksView
-from consilium.wire import digest
 
 router = APIRouter(include_in_schema=False)
 _ASSOCIATION_TAGS: Final = {
@@ -55,7 +54,7 @@ def sites(request: Request, actor: CurrentActor, office: TheOffice) -> Response:
     decides = may(actor, Action.DECIDE_ASSOCIATION, ResourceKind.ASSOCIATION)
     view = SitesView(
         own_name=own.name,
-        own_fingerprint=tuple(six_words(digest("office key", own.name, own.key)).split()),
+        own_fingerprint=tuple(key_words(own.name, own.key).split()),
         asking=tuple(_site_line(one, decides=decides) for one in asking),
         sites=tuple(_site_line(one, decides=decides) for one in others),
         actions=(),

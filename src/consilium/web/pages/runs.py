@@ -3,12 +3,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import FileResponse, StreamingResponse
+from starlette.responses import StreamingResponse
 
 from consilium.adapters.office.office import Office
 from consilium.adapters.office.values import ProjectView
@@ -16,10 +15,13 @@ from consilium.adapters.run_board import RunBoard, RunProgress
 from consilium.errors import AccessDenied, NotFound
 from consilium.governance.access import Action, Actor, ResourceKind
 from consilium.governance.decisions import decide
-from consilium.governance.model_permissions import ModelPermissions, ModelVersion, Use, may_use
+from consilium.governance.model_permissions import ModelVersion, Use, may_use, permissions_of
+from consilium.governance.model_permits import PERMIT, encode_permit
 from consilium.governance.projects import APPROVED_ONCE, State
 from consilium.web import formats
 from consilium.web.access import CurrentActor, TheOffice
+from consilium.web.api.files import file_answer
+from consilium.web.model_files import model_answer
 from consilium.web.pages import reading, words
 from consilium.web.pages.board import board_of, progress_of
 from consilium.web.pages.parts import Fact, Field, Form, Kind, Link, Option, Tag, Tone
@@ -219,20 +221,22 @@ def models(request: Request, actor: CurrentActor, office: TheOffice) -> Response
     """Lists models and what may be done with each."""
     view = ModelsView(
         models=tuple(_model_line(one) for one in office.models.versions(actor)),
-        cli="",
+        cli="consilium model list",
     )
     return show(request, actor, view)
 
 
+_USES: Final = {
+    Use.DOWNLOAD: ("Download", "downloaded"),
+    Use.DEVICE: ("Give it to a phone's page", "on phones"),
+    Use.REMOTE_INFERENCE: ("Ask it, in the clear", "asked"),
+    Use.ENCRYPTED_INFERENCE: ("Ask it, encrypted", "asked, encrypted"),
+}
+
+
 def _model_line(one: ModelVersion) -> ModelLine:
     allowed = tuple(
-        Tag(text, Tone.GOOD)
-        for use, text in (
-            (Use.DOWNLOAD, "downloaded"),
-            (Use.REMOTE_INFERENCE, "asked"),
-            (Use.ENCRYPTED_INFERENCE, "asked, encrypted"),
-        )
-        if may_use(one, use).allowed
+        Tag(text, Tone.GOOD) for use, (_, text) in _USES.items() if may_use(one, use).allowed
     )
     return ModelLine(
         id=one.id,
@@ -270,21 +274,22 @@ def model(request: Request, actor: CurrentActor, office: TheOffice, model: str) 
         meaning=_meaning(one),
         permissions=tuple(
             Fact(text, "yes" if may_use(one, use).allowed else "no", may_use(one, use).reason)
-            for use, text in (
-                (Use.DOWNLOAD, "Download"),
-                (Use.REMOTE_INFERENCE, "Ask it, in the clear"),
-                (Use.ENCRYPTED_INFERENCE, "Ask it, encrypted"),
-            )
+            for use, (text, _) in _USES.items()
         ),
-        downloads=(Link("Weights, safetensors", f"/models/{one.id}/file"),)
-        if may_use(one, Use.DOWNLOAD).allowed
-        else (),
+        downloads=_downloads(one),
         versions=tuple(Link(f"Version {each.version}", f"/models/{each.id}") for each in versions),
         actions=(Link("Change what may be done", f"/models/{one.id}/permit"),) if edit else (),
         verify="",
-        cli="",
+        cli=f"consilium model release {one.name} --version {one.version} --out FOLDER",
     )
     return show(request, actor, view)
+
+
+def _downloads(one: ModelVersion) -> tuple[Link, ...]:
+    allowed = [use for use in Use if may_use(one, use).allowed]
+    weights = Link("Weights, safetensors", f"/models/{one.id}/file")
+    permit = Link("Permit, signed by the office", f"/models/{one.id}/signed-permit")
+    return (*([weights] if Use.DOWNLOAD in allowed else []), *([permit] if allowed else []))
 
 
 def _lineage(office: Office, actor: Actor, one: ModelVersion) -> tuple[Fact, ...]:
@@ -322,18 +327,23 @@ def _meaning(one: ModelVersion) -> str:
 def model_file(request: Request, actor: CurrentActor, office: TheOffice, model: str) -> Response:
     """Hands out the weights where that is allowed; logged either way."""
     one = _model(office, actor, model)
-    folder: Path | None = getattr(request.app.state, "models_folder", None)
     allowed = office.models.use(actor, one.name, str(one.version), Use.DOWNLOAD)
-    if folder is None or Path(allowed.file).name != allowed.file:
-        raise NotFound("the file is not on this machine; expected it in the office's models")
-    return FileResponse(folder / allowed.file, filename=f"{one.name}-{one.version}.safetensors")
+    return model_answer(request, allowed)
+
+
+@router.get("/models/{model}/signed-permit", response_model=None)
+def permit_file(actor: CurrentActor, office: TheOffice, model: str) -> Response:
+    """Hands out the office's signed word on a version, to lie beside the weights; logged."""
+    one = _model(office, actor, model)
+    permit = office.models.statement(actor, one.name, str(one.version))
+    return file_answer(encode_permit(permit), PERMIT)
 
 
 def _permit_view(one: ModelVersion) -> ActionView:
     return ActionView(
         kind=f"Model {one.name}, version {one.version}",
         title="What may be done with it",
-        cli="",
+        cli=f"consilium model permit {one.name} --version {one.version} --permission USE",
         stays=("A model that was downloaded cannot be called back.",),
         form=Form(
             action=f"/models/{one.id}/permit",
@@ -347,6 +357,11 @@ def _permit_view(one: ModelVersion) -> ActionView:
                     options=(
                         Option(value="nothing", text="Nothing: it stays in the office"),
                         Option(value="download", text="Download, and asking it"),
+                        Option(
+                            value="device",
+                            text="A page on phones, and asking it encrypted",
+                            hint="Everybody who opens the page holds the weights.",
+                        ),
                         Option(value="remote", text="Asking it, not downloading"),
                         Option(
                             value="encrypted",
@@ -360,11 +375,12 @@ def _permit_view(one: ModelVersion) -> ActionView:
     )
 
 
-_USES: Final = {
-    "nothing": ModelPermissions(),
-    "download": ModelPermissions(allow_download=True, allow_remote_inference=True),
-    "remote": ModelPermissions(allow_remote_inference=True),
-    "encrypted": ModelPermissions(encrypted_only=True),
+_CHOICES: Final[dict[str, tuple[str, ...]]] = {  # of the form: words of a permission
+    "nothing": (),
+    "download": ("download", "remote-inference"),
+    "device": ("device",),
+    "remote": ("remote-inference",),
+    "encrypted": ("encrypted-only",),
 }
 
 
@@ -380,9 +396,9 @@ def permit(request: Request, actor: CurrentActor, office: TheOffice, answers: Po
     one = _model(office, actor, request.path_params["model"])
 
     def act() -> Response:
-        if answers["uses"] not in _USES:
+        if answers["uses"] not in _CHOICES:
             raise NotFound("no such use; expected one of the form")
-        office.models.permit(actor, one.id, _USES[answers["uses"]])
+        office.models.permit(actor, one.id, permissions_of(_CHOICES[answers["uses"]]))
         return see_other(f"/models/{one.id}", done="saved")
 
     return take(request, actor, _permit_view(one), answers, act)

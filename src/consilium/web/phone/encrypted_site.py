@@ -9,12 +9,13 @@ that describe it otherwise later are not asked.
 
 import re
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Final, final
 
 import msgspec
 
 from consilium.adapters.inference.asking import Offered, Patient
 from consilium.adapters.inference.kit import Address, Operators, read_operators
+from consilium.adapters.inference.public_card import Card
 from consilium.errors import ConfigError
 from consilium.web.phone.pages import PAGE, PhoneSite, assemble
 
@@ -32,7 +33,7 @@ class _Publication(msgspec.Struct, frozen=True, kw_only=True):
 
     operators: tuple[str, str]
     publication: str
-    card: dict[str, object]
+    card: Card
     ring_bits: int
     image: tuple[int, int, int]
     image_fraction: int
@@ -57,21 +58,20 @@ def make_encrypted_site(operators: Operators, offered: Offered) -> PhoneSite:
     """Returns the page for one publication of two operators.
 
     Raises:
-        ConfigError: Pictures of the model are not square, an operator's name is none, or the
-            page's scripts were not made.
+        ConfigError: The card and the program differ, an operator's name is none, or the page's
+            scripts were not made.
     """
-    program = offered.program
-    height, width, channels = program.image
-    if height != width or channels not in (1, 3):
+    program, rule = offered.program, offered.card.about.input
+    if program.image != (rule.size, rule.size, rule.channels):
         raise ConfigError(
-            f"model {offered.card.name} takes {height}x{width} of {channels} channels; expected a "
-            "square in grey or colour: this page makes pictures square"
+            f"model {offered.card.name} computes on {program.image}; its card says pictures of "
+            f"{rule.size} on a side and {rule.channels} channels: publish it again"
         )
     first, second = (_origin(one) for one in operators.computing)
     known = _Publication(
         operators=(first, second),
         publication=offered.publication,
-        card=_told(offered.card),
+        card=offered.card,
         ring_bits=program.ring_bits,
         image=program.image,
         image_fraction=program.image_fraction,
@@ -79,14 +79,6 @@ def make_encrypted_site(operators: Operators, offered: Offered) -> PhoneSite:
     )
     added = {"publication.json": msgspec.json.encode(known)}
     return assemble(_BUILT, added, (first, second))
-
-
-def _told(card: msgspec.Struct) -> dict[str, object]:
-    """Returns the public card as the page reads it: flat, whatever groups it has."""
-    told: dict[str, Any] = msgspec.to_builtins(card)
-    for group in ("about", "input"):
-        told |= told.pop(group, {})
-    return told
 
 
 def _origin(address: Address) -> str:
