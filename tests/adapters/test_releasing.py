@@ -110,7 +110,7 @@ def ways(
     """What each command does with a permit; past the question it stops."""
     monkeypatch.setattr("consilium.adapters.onnx_export.picture_rule", reach)
     monkeypatch.setattr("consilium.adapters.device.session_of", reach)
-    monkeypatch.setattr("consilium.web.phone.site._built", reach)
+    monkeypatch.setattr("consilium.web.phone.pages._built", reach)
     monkeypatch.setattr("consilium.adapters.inference.publishing.Card", reach)
     made = finished("logistic", shape=(1, 28, 28))
     out, page = tmp_path / "m.onnx", tmp_path / "page"
