@@ -1,165 +1,146 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SPU (ABY3, three processes) on the same network; run by the interpreter of an own environment.
+"""SPU on the same network, its nodes as processes; run by the interpreter of an own environment.
 
-usage: python spu_peer.py JOB.pkl          makes shares, starts three parties, prints JSON
+usage: python spu_peer.py JOB.pkl [--protocol ABY3|CHEETAH] [--limit 540] [--repeats N]
+
+Makes shares, starts the nodes on loopback, prints JSON. No TLS (ours has it), so nothing is added
+to what SPU costs. ABY3: three nodes, one may look. Cheetah: two, either may look. No dealer.
+JOB.pkl: {"layers", "image" (n, h, w, c), "weights", "repeats"}, as `adapters.inference.spu`
+describes networks; past the limit all nodes are ended and the exit code is 124.
 """
 
+import argparse
+import importlib.util
 import json
 import os
 import pickle
 import resource
+import socket
 import subprocess
 import sys
 import time
-from itertools import pairwise
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-import jax.numpy as jnp
 import numpy as np
 import spu
-from jax import lax
 from spu import libspu
-from spu.utils import frontend
 
-PARTIES = 3
-PORT = 24_700
-
-
-def settings() -> libspu.RuntimeConfig:
-    made = libspu.RuntimeConfig(protocol=libspu.ProtocolKind.ABY3, field=libspu.FieldType.FM64)
-    made.fxp_fraction_bits = 18
-    made.enable_pphlo_profile = True
-    return made
+SOURCE = Path(__file__).parents[1] / "src/consilium/adapters/inference/spu_process.py"
+_found = importlib.util.spec_from_file_location("spu_process", SOURCE)
+assert _found is not None
+assert _found.loader is not None
+ours = importlib.util.module_from_spec(_found)  # by its path: this interpreter has no torch
+_found.loader.exec_module(ours)
 
 
-def forward(layers: list[dict], image: jnp.ndarray, weights: tuple) -> jnp.ndarray:  # noqa: C901
-    """NHWC; the layers of `consilium.inference.network`, in order."""
-    values = [image]
-    for layer in layers:
-        kind, read = layer["kind"], [values[k] for k in layer["reads"]]
-        if kind == "linear":
-            w, b = weights[layer["weight"]], weights[layer["weight"] + 1]
-            if layer["flat"]:
-                flat = jnp.transpose(read[0], (0, 3, 1, 2)).reshape(read[0].shape[0], -1)
-                made = (flat @ w + b)[:, None, None, :]
-            else:
-                s, p = layer["stride"], layer["padding"]
-                made = lax.conv_general_dilated(
-                    read[0], w, (s, s), [(p, p), (p, p)], dimension_numbers=("NHWC", "HWIO", "NHWC")
-                )
-                made = made + b[None, None, None, :]
-        elif kind == "relu":
-            made = jnp.maximum(read[0], 0.0)
-        elif kind == "maximum":
-            edge = (layer["before"], layer["after"])
-            padded = jnp.pad(read[0], ((0, 0), edge, edge, (0, 0)))
-            window, stride = (1, layer["size"], layer["size"], 1), (1, *[layer["stride"]] * 2, 1)
-            made = lax.reduce_window(padded, -3e4, lax.max, window, stride, "VALID")
-        elif kind == "average":
-            made = jnp.mean(read[0], axis=(1, 2), keepdims=True)
-        elif kind == "scale":
-            made = read[0] * layer["factor"]
-        elif kind == "join":
-            made = jnp.concatenate(read, axis=-1)
-        else:
-            made = read[0] + read[1]
-        values.append(made)
-    return values[-1].reshape(image.shape[0], -1)
-
-
-def party(folder: Path, rank: int) -> None:
+def node(folder: Path, rank: int) -> None:
     job = pickle.loads((folder / "job.pkl").read_bytes())  # noqa: S301 - our own
+    options = libspu.logging.LogOptions()
+    options.enable_console_logger = False
+    options.system_log_path = str(folder / f"spu{rank}.log")
+    libspu.logging.setup_logging(options)
     described = libspu.link.Desc()
     described.recv_timeout_ms = 3600 * 1000
-    for k in range(PARTIES):
-        described.add_party(f"p{k}", f"127.0.0.1:{PORT + k}")
+    for k, port in enumerate(job["ports"]):
+        described.add_party(f"node-{k}", f"127.0.0.1:{port}")
     link = libspu.link.create_brpc(described, rank)
     program = libspu.Executable()
     program.ParseFromString(job["program"])
-    runtime = spu.Runtime(link, settings())
+    runtime = spu.Runtime(link, ours.settings(job["protocol"]))
     shares = pickle.loads((folder / f"shares{rank}.pkl").read_bytes())  # noqa: S301
     for name, share in zip(program.input_names, shares, strict=True):
-        runtime.set_var(name, _share(share))
+        runtime.set_var(name, ours.unpack_share(share))
     results = []
     for _ in range(job["repeats"]):
-        before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+        before, start = cpu_seconds(), time.perf_counter()
         runtime.run(program)
-        wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF)
-        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        results.append((wall, cpu))
-    out = runtime.get_var(program.output_names[0])
-    kept = (results, (out.meta, list(out.share_chunks)))
-    (folder / f"out{rank}.pkl").write_bytes(pickle.dumps(kept))
+        results.append((time.perf_counter() - start, cpu_seconds() - before))
+    share = ours.pack_share(runtime.get_var(program.output_names[0]))
+    sent = ours.sent_bytes((folder / f"spu{rank}.log").read_text())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    (folder / f"out{rank}.pkl").write_bytes(pickle.dumps((results, share, sent, peak)))
     link.stop_link()
     os._exit(0)
 
 
-def _share(kept: tuple) -> libspu.Share:
-    made = libspu.Share()
-    made.meta, made.share_chunks = kept
-    return made
+def cpu_seconds() -> float:
+    spent = resource.getrusage(resource.RUSAGE_SELF)
+    return spent.ru_utime + spent.ru_stime
+
+
+def free_ports(count: int) -> list[int]:
+    taken = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in taken]
+    for one in taken:
+        one.close()
+    return ports
+
+
+def run_nodes(folder: Path, count: int, limit: float) -> None:
+    """Starts the nodes and waits for them; ends all when one fails, or when it takes too long."""
+    command = [sys.executable, __file__, str(folder), "--node"]
+    started = []
+    for k in range(count):
+        log = (folder / f"log{k}").open("w")
+        started.append(subprocess.Popen([*command, str(k)], stdout=log, stderr=log))  # noqa: S603
+    end = time.monotonic() + limit
+    try:
+        while any(one.poll() is None for one in started):
+            failed = [k for k, one in enumerate(started) if one.poll() not in (None, 0)]
+            if failed:
+                sys.exit((folder / f"log{failed[0]}").read_text()[-2000:])
+            if time.monotonic() > end:
+                print(f"no answer within {limit:.0f} s", file=sys.stderr)
+                sys.exit(124)
+            time.sleep(0.1)
+    finally:
+        for one in started:
+            one.kill()
 
 
 def main() -> None:
-    place = Path(sys.argv[1])
-    if len(sys.argv) > 2:
-        party(place, int(sys.argv[2]))
-    job = pickle.loads(place.read_bytes())  # noqa: S301 - our own
-    folder = place.parent / "spu"
+    parser = argparse.ArgumentParser()
+    parser.add_argument("job", type=Path)
+    parser.add_argument("--protocol", default="ABY3", choices=list(ours.NODES))
+    parser.add_argument("--limit", type=float, default=540.0)
+    parser.add_argument("--repeats", type=int, help="instead of the job's")
+    parser.add_argument("--node", type=int)
+    asked = parser.parse_args()
+    if asked.node is not None:
+        node(asked.job, asked.node)
+    job, count = pickle.loads(asked.job.read_bytes()), ours.NODES[asked.protocol]  # noqa: S301
+    job["repeats"] = asked.repeats or job["repeats"]
+    folder = asked.job.parent / f"spu-{asked.protocol.lower()}"
     folder.mkdir(exist_ok=True)
     image, weights = job["image"], job["weights"]
-    secret = [libspu.Visibility.VIS_SECRET] * (1 + len(weights))
-    program, _ = frontend.compile(
-        frontend.Kind.JAX,
-        lambda x, *w: forward(job["layers"], x, w),
-        (image, *weights),
-        {},
-        [f"in{k}" for k in range(len(secret))],
-        secret,
-        lambda out: [f"out{k}" for k in range(len(out))],
-        copts=libspu.CompilerOptions(),
-    )
-    io = spu.Io(PARTIES, settings())
+    io = spu.Io(count, ours.settings(asked.protocol))
     made = [io.make_shares(one, libspu.Visibility.VIS_SECRET) for one in (image, *weights)]
-    kept = {"program": program.SerializeToString(), "repeats": job["repeats"]}
+    kept = {
+        "program": ours.compile_program(job["layers"], list(image.shape), weights),
+        "repeats": job["repeats"],
+        "protocol": asked.protocol,
+        "ports": free_ports(count),
+    }
     (folder / "job.pkl").write_bytes(pickle.dumps(kept))
-    for k in range(PARTIES):
-        mine = [(one[k].meta, list(one[k].share_chunks)) for one in made]
+    for k in range(count):
+        mine = [ours.pack_share(one[k]) for one in made]
         (folder / f"shares{k}.pkl").write_bytes(pickle.dumps(mine))
-    logs = [(folder / f"log{k}").open("w") for k in range(PARTIES)]
-    command = [sys.executable, __file__, str(folder)]
-    started = [
-        subprocess.Popen([*command, str(k)], stdout=logs[k], stderr=subprocess.STDOUT)  # noqa: S603
-        for k in range(PARTIES)
-    ]
-    if sum(one.wait() != 0 for one in started):
-        sys.exit((folder / "log0").read_text()[-2000:])
-    outs = [pickle.loads((folder / f"out{k}.pkl").read_bytes()) for k in range(PARTIES)]  # noqa: S301
-    found = io.reconstruct([_share(out[1]) for out in outs])
-    sent = [_sent((folder / f"log{k}").read_text()) for k in range(PARTIES)]
+    run_nodes(folder, count, asked.limit)
+    outs = [pickle.loads((folder / f"out{k}.pkl").read_bytes()) for k in range(count)]  # noqa: S301
     walls = [max(out[0][r][0] for out in outs) for r in range(job["repeats"])]
-    cpus = [sum(out[0][r][1] for out in outs) for r in range(job["repeats"])]
-    print(
-        json.dumps(
-            {
-                "seconds": float(np.median(walls)),
-                "cpu_seconds": float(np.median(cpus)),
-                "bytes_by_party": sent,
-                "logits": np.asarray(found).tolist(),
-            }
-        )
-    )
-
-
-def _sent(log: str) -> int | None:
-    """Returns the bytes that SPU says it sent in its last run."""
-    lines = [line for line in log.splitlines() if "send bytes" in line]
-    words = lines[-1].replace(",", " ").split() if lines else []
-    for before, word in pairwise(words):
-        if before == "bytes" and word.isdigit():
-            return int(word)
-    return None
+    cpus = [[out[0][r][1] for r in range(job["repeats"])] for out in outs]
+    report = {
+        "system": f"SPU {getattr(spu, '__version__', '')} {asked.protocol}".replace("  ", " "),
+        "seconds": float(np.median(walls)),
+        "cpu_seconds": float(np.median(np.sum(cpus, axis=0))),
+        "cpu_seconds_by_run": np.sum(cpus, axis=0).tolist(),  # the first of Cheetah sets up
+        "cpu_seconds_by_party": [float(np.median(one)) for one in cpus],
+        "bytes_by_party": [out[2] for out in outs],
+        "peak_megabytes_by_party": [out[3] // 1024 for out in outs],
+        "logits": np.asarray(io.reconstruct([ours.unpack_share(out[1]) for out in outs])).tolist(),
+    }
+    print(json.dumps(report))
 
 
 if __name__ == "__main__":

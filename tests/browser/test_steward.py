@@ -90,7 +90,7 @@ def test_register_approve_watch_revoke(
     others_approve(federation, project)
 
     # Watch: the run begins, and the page follows it.
-    site.office.projects.start(trainer(site, project), project, "run-1")
+    site.office.runs.start(trainer(site, project), project, "run-1")
     follow(page, "Inbox")
     follow(page, "heart")
     expect(page.get_by_text("This page follows the run.")).to_be_visible()

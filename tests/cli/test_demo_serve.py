@@ -151,5 +151,5 @@ def test_what_a_stopped_run_held_goes_back_to_the_caps(demonstration: Demonstrat
 
     assert list(held) == []
     assert standing.reserved <= standing.epsilon
-    coordinator.office.projects.stop(coordinator.worker, project, "enough for everybody")
+    coordinator.office.runs.stop(coordinator.worker, project, "enough for everybody")
     play(demonstration, lambda: demonstration.host.wait(0.1))

@@ -164,7 +164,7 @@ class Courier:
             if line.position(kind) is not None:
                 continue
             try:
-                self._office.projects.take(actor, line.get_message(f"/projects/{digest}"))
+                self._office.exchange.take(actor, line.get_message(f"/projects/{digest}"))
                 took += 1
             except Conflict:
                 pass  # it is here already, or newer
@@ -176,7 +176,7 @@ class Courier:
 
     def _bring_projects(self, line: "_Line", actor: Actor) -> int:
         brought = 0
-        for message in self._office.projects.exports(actor):
+        for message in self._office.exchange.export_all(actor):
             digest = hashlib.sha256(message).hexdigest()
             kind = f"bring/{digest[:_SHORT]}"
             if line.position(kind) is None:

@@ -136,10 +136,9 @@ class Players:
                 if view.state in _WAITING and not view.refusals:
                     said = Said(verdict=Verdict.APPROVE, digest=view.digest)
                     self._try(steward, view.id, said)
-        projects = self._researcher.office.projects
-        for view in projects.find(self._researcher.worker, (State.READY,)):
-            name = f"{view.name}-{len(view.runs) + 1}"
-            projects.start(self._researcher.worker, view.id, name)
+        office, worker = self._researcher.office, self._researcher.worker
+        for view in office.projects.find(worker, (State.READY,)):
+            office.runs.start(worker, view.id, f"{view.name}-{len(view.runs) + 1}")
 
     @staticmethod
     def _try(steward: Staffed, project: str, said: Said) -> None:

@@ -277,7 +277,7 @@ class Host:
 def report(office: Office, project: str, run: str, outcome: str) -> None:
     """Writes down what became of a run; what an office refuses to hear is logged."""
     try:
-        office.projects.report(_service(office, project), project, run, outcome)
+        office.runs.report(_service(office, project), project, run, outcome)
     except ConsiliumError as error:
         logger.warning("outcome not written: %s", error, extra={"run": run})
 

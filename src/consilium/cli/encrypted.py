@@ -33,12 +33,15 @@ from consilium.adapters.machine import use_threads
 from consilium.adapters.office.moments import system_clock
 from consilium.adapters.picture_kinds import kind_of
 from consilium.adapters.publisher_key import signer_of
+from consilium.adapters.randomness import operating_system
 from consilium.adapters.releasing import Release, Wanted, release_of
 from consilium.cli.inferring import CostRequest, InferRequest, OperatorRequest, PublishRequest
 from consilium.errors import AccessDenied, ConfigError, DataError
 from consilium.governance.model_permissions import Use
-from consilium.inference.compiler import Compiled
+from consilium.inference.compiler import DEFAULT_RING, Compiled
 from consilium.inference.cost import LAN, WAN, cost_of
+from consilium.inference.ring import WIDE_BITS
+from consilium.inference.self_check import check_machine
 from consilium.learning.models.registry import NAMES, build
 from consilium.learning.preprocessing import Preprocessing
 from consilium.sdk import default_data_folder
@@ -54,6 +57,8 @@ def run_setup(folder: Path, first: str, second: str) -> None:
 def run_operator(request: OperatorRequest) -> None:
     """Runs an operator until it is stopped."""
     use_threads(1)
+    for ring_bits in (min(WIDE_BITS), DEFAULT_RING):  # words of 32 bits, and of 64
+        check_machine(ring_bits, operating_system)
     kit, place = request.kit, request.data or request.kit / "data"
     if request.party == 2:
         typer.echo("dealing", err=True)

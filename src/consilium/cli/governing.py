@@ -371,14 +371,14 @@ def diff(folder: Path, project: str, before: int, after: int, *, as_json: bool) 
 def export(folder: Path, project: str, out: Path, *, as_json: bool) -> None:
     """Writes a project for other offices."""
     with acting(folder) as (office, actor):
-        _write(out, office.projects.export(actor, project))
+        _write(out, office.exchange.export(actor, project))
     tell({"file": str(out)}, f"Wrote {out}", as_json=as_json)
 
 
 def take(folder: Path, file: Path, *, as_json: bool) -> None:
     """Takes a project from another office."""
     with acting(folder) as (office, actor):
-        one = office.projects.take(actor, _read(file))
+        one = office.exchange.take(actor, _read(file))
     _tell_state(one, as_json=as_json)
 
 

@@ -8,6 +8,7 @@ import typer
 
 from consilium.cli import model as models
 from consilium.cli.inferring import (
+    CompareRequest,
     CostRequest,
     InferRequest,
     OperatorRequest,
@@ -143,6 +144,43 @@ def cost(
     imported().run_cost(
         CostRequest(model=model, shape=shape, calibrate=calibrate, ring=ring, json=json)
     )
+
+
+@inference.command()
+def compare(
+    model: Annotated[Path, typer.Argument(help="Folder of `consilium train`, or its model.")],
+    images: Annotated[Path, typer.Argument(help="Folder of pictures.", metavar="DIR")],
+    calibrate: Calibrate = None,
+    ring: Ring = 40,
+    operators: Annotated[
+        Path | None, typer.Option(help="Also ask these operators about it.", metavar="DIR")
+    ] = None,
+    spu_python: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also ask SPU, by an interpreter that has it.", envvar="CONSILIUM_SPU_PYTHON"
+        ),
+    ] = None,
+    spu_protocol: Annotated[
+        str, typer.Option(help="aby3: three nodes; cheetah: two, slower by far.")
+    ] = "aby3",
+    json: Json = False,
+) -> None:
+    """Asks several runtimes about the same pictures: labels, logits, seconds, bytes. Hides nothing.
+
+    Example: consilium inference compare runs/x pictures --spu-python spu/bin/python
+    """
+    request = CompareRequest(
+        model=model,
+        images=images,
+        calibrate=calibrate,
+        ring=ring,
+        operators=operators,
+        spu_python=spu_python,
+        spu_protocol=spu_protocol,
+        json=json,
+    )
+    imported("consilium.cli.comparing").run_compare(request)
 
 
 def infer(

@@ -70,6 +70,21 @@ class CostRequest:
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CompareRequest:
+    """The options of `consilium inference compare`."""
+
+    model: Path
+    images: Path
+    calibrate: Path | None
+    ring: int
+    operators: Path | None
+    spu_python: Path | None
+    spu_protocol: str
+    json: bool
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InferRequest:
     """The options of `consilium infer`."""
 
@@ -81,14 +96,14 @@ class InferRequest:
     json: bool
 
 
-def imported() -> ModuleType:
+def imported(module: str = "consilium.cli.encrypted") -> ModuleType:
     """Returns the module that does it.
 
     Raises:
         ConfigError: A package of the extra `encrypted` is not installed.
     """
     try:
-        return import_module("consilium.cli.encrypted")
+        return import_module(module)
     except ModuleNotFoundError as error:
         if error.name is not None and error.name.startswith("consilium"):
             raise

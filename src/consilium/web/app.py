@@ -116,7 +116,7 @@ async def _expire(office: Office) -> None:
     """Ends projects whose time is over, each minute."""
     while True:
         try:
-            await asyncio.to_thread(office.projects.expire)
+            await asyncio.to_thread(office.runs.expire)
         except (ConsiliumError, SQLAlchemyError):  # tried again in a minute
             LOG.exception("projects could not be expired")
         await asyncio.sleep(_MINUTE)

@@ -66,8 +66,8 @@ class Federation:
 
     def _bring(self, there: Staff, here: Staff) -> None:
         """`here` gives, `there` takes."""
-        for message in here.office.projects.exports(as_office(here, there)):
-            there.office.projects.take(as_office(there, here), message)
+        for message in here.office.exchange.export_all(as_office(here, there)):
+            there.office.exchange.take(as_office(there, here), message)
 
 
 @pytest.fixture(scope="module")

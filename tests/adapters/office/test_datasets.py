@@ -307,13 +307,13 @@ def test_a_disconnected_office_is_heard_no_more(federation: Federation, site: St
     project = federation.submitted()
     centre = as_office(site, federation.centre)
     known = next(one for one in site.office.associations.all(site.owner) if one.name == "centre")
-    message = federation.centre.office.projects.export(federation.researcher, project)
+    message = federation.centre.office.exchange.export(federation.researcher, project)
 
     ended = site.office.associations.revoke(site.owner, known.id, "a breach")
 
     assert ended.state is AssociationState.REVOKED
     with pytest.raises(AccessDenied, match="is not associated"):
-        site.office.projects.take(centre, message)
+        site.office.exchange.take(centre, message)
     assert site.office.projects.get(site.owner, project).state is State.REVOKED
 
 

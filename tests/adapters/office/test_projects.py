@@ -107,9 +107,9 @@ def test_nothing_is_charged_after_the_end(federation: Federation, end: str) -> N
         case "revoke":
             office.projects.revoke(steward, project, "a patient withdrew")
         case "pause":
-            office.projects.pause(steward, project)
+            office.runs.pause(steward, project)
         case "stop":
-            office.projects.stop(steward, project, "enough")
+            office.runs.stop(steward, project, "enough")
         case "freeze":
             office.datasets.freeze(steward, dataset, "an audit")
         case "withdraw":
@@ -129,7 +129,7 @@ def test_expired_projects_are_swept(federation: Federation) -> None:
     site = federation.sites["tum"]
     site.clock.pass_days(91)
 
-    assert site.office.projects.expire() == 1
+    assert site.office.runs.expire() == 1
     assert state(federation, "tum", project) is State.STOPPED
 
 
@@ -170,7 +170,7 @@ def test_more_runs_than_agreed_are_refused(federation: Federation) -> None:
         id="trainer", name="trainer", office="tum", kind=ActorKind.SERVICE, project=permit.project
     )
 
-    assert office.projects.report(runner, project, "heart-1", "finished").state is State.FINISHED
+    assert office.runs.report(runner, project, "heart-1", "finished").state is State.FINISHED
     with pytest.raises(AccessDenied):
         begin_run(office.desk, terms, "heart-2")
 
@@ -230,13 +230,13 @@ def test_a_contract_against_the_policy_cannot_be_approved(
 def test_a_guarantee_over_an_arm_without_noise_is_not_taken(federation: Federation) -> None:
     project = federation.submitted()
     centre = federation.centre.office
-    message = centre.projects.export(federation.researcher, project)
+    message = centre.exchange.export(federation.researcher, project)
     found, contract = read_delivery(message)
     lying = msgspec.structs.replace(contract, arm="federated")
     forged = msgspec.structs.replace(found, revision=2, contract=contract_bytes(lying))
 
     with pytest.raises(AccessDenied, match="is not theirs"):  # the researcher did not sign that
-        federation.sites["tum"].office.projects.take(
+        federation.sites["tum"].office.exchange.take(
             federation.steward("tum"), msgspec.json.encode(forged)
         )
 

@@ -10,8 +10,7 @@ from consilium.dp.conformity import check
 from consilium.errors import ConfigError
 from consilium.learning.front_end import split_front_end
 from consilium.learning.models.registry import build
-from consilium.learning.models.unet import DEPTH
-from consilium.learning.models.unet3d import FoldedVolume, _unfolded
+from consilium.learning.models.unet import DEPTH, Folded, unfolded
 from consilium.learning.tasks import Segmentation
 
 SHAPE = (1, 8, 16, 8)
@@ -40,10 +39,10 @@ def test_a_logit_for_every_class_and_voxel(name: str) -> None:
 
 
 def test_unfolding_undoes_folding() -> None:
-    folded = FoldedVolume()(volumes(2))
+    folded = Folded()(volumes(2))
 
     assert folded.shape == (2, 11, 4, 8, 4)
-    assert torch.equal(_unfolded(folded[:, :8]), volumes(2))
+    assert torch.equal(unfolded(folded[:, :8]), volumes(2))
 
 
 def test_folding_is_the_fixed_front_end() -> None:

@@ -520,7 +520,7 @@ def running(federation: Federation, read: Reading) -> str:
         approve(read(federation.sites[site], federation.steward(site)), project)
     federation.carry()
     for staff in federation.sites.values():
-        staff.office.projects.start(trainer(staff, project), project, "run-1")
+        staff.office.runs.start(trainer(staff, project), project, "run-1")
     return project
 
 

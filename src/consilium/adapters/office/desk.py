@@ -54,6 +54,7 @@ class Turn:
 
     def __init__(self, desk: "Desk", connection: Connection, actor: Actor) -> None:
         self.connection, self.actor, self.now = connection, actor, desk.clock()
+        self.office = desk.name
         self.ledger = LedgerStore(desk.database, desk.clock)
         self._open: tuple[Action, Resource] | None = None
 

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from consilium.adapters.office.association import Associations
 from consilium.adapters.office.datasets import Datasets
 from consilium.adapters.office.desk import Desk
+from consilium.adapters.office.exchange import Exchange
 from consilium.adapters.office.grants import Grants
 from consilium.adapters.office.log import Log
 from consilium.adapters.office.models import Models
@@ -25,6 +26,7 @@ from consilium.adapters.office.people import People
 from consilium.adapters.office.processes import Processes
 from consilium.adapters.office.projects import Projects
 from consilium.adapters.office.roles import Roles, seed_roles
+from consilium.adapters.office.runs import Runs
 from consilium.adapters.office.settings import OfficeSettings
 from consilium.adapters.store.database import Database, open_database
 from consilium.adapters.store.office_shelves import OFFICE, THE_OFFICE, OfficeRow
@@ -47,7 +49,8 @@ class Office:
         self.desk = desk
         self.people, self.roles = People(desk), Roles(desk)
         self.datasets, self.grants = Datasets(desk), Grants(desk)
-        self.projects, self.models = Projects(desk), Models(desk)
+        self.projects, self.runs = Projects(desk), Runs(desk)
+        self.exchange, self.models = Exchange(desk), Models(desk)
         self.log, self.associations = Log(desk), Associations(desk)
         self.processes = Processes(desk)
         self.settings = OfficeSettings(desk)

@@ -19,7 +19,7 @@ from consilium.adapters.office import deliveries
 from consilium.adapters.office.datasets import check_folder
 from consilium.adapters.office.desk import Desk, Turn
 from consilium.adapters.office.project_rows import Case, case_of
-from consilium.adapters.office.projects import begin
+from consilium.adapters.office.runs import begin
 from consilium.adapters.store.office_shelves import DATASETS, PROJECTS, REVISIONS, DatasetRow
 from consilium.errors import AccessDenied
 from consilium.governance.access import Action, Actor, ActorKind

@@ -154,6 +154,11 @@ def case_of(connection: Connection, row: ProjectRow, office: str) -> Case:
     )
 
 
+def all_cases(connection: Connection, office: str) -> list[Case]:
+    """Returns every project, newest first."""
+    return [case_of(connection, row, office) for row in reversed(PROJECTS.where(connection))]
+
+
 def revision_row(turn: Turn, project: str, number: int) -> RevisionRow:
     """Returns one version of a contract."""
     return REVISIONS.get(turn.connection, revision_name(project, number))
@@ -172,6 +177,19 @@ def move(turn: Turn, case: Case, event: Event, **changes: object) -> Case:
     if state in OVER:
         return_holds(turn, row.id, row.last_words)
     return replace(case, row=row)
+
+
+def done(
+    turn: Turn,
+    case: Case,
+    facts: dict[str, object] | None = None,
+    *,
+    about: str | None = None,
+) -> ProjectView:
+    """Notes what was done, in the log, and returns the project as it is now."""
+    said = {"state": str(case.row.state), "project": case.row.name, **(facts or {})}
+    turn.note(said, about=about)
+    return view(turn.connection, case_of(turn.connection, case.row, turn.office), turn.now)
 
 
 def view(connection: Connection, case: Case, now: datetime) -> ProjectView:

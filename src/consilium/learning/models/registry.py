@@ -25,7 +25,6 @@ from consilium.learning.models.resnet import resnet
 from consilium.learning.models.small_cnn import SmallCnn
 from consilium.learning.models.squeezenet import SqueezeNet
 from consilium.learning.models.unet import SIDES, unet
-from consilium.learning.models.unet3d import unet3d
 from consilium.learning.models.vgg import VGG11, VGG16, vgg
 from consilium.learning.models.wavelet import wavelet
 from consilium.learning.models.wavelet_pyramid import SMALLEST, wavelet_pyramid
@@ -69,10 +68,10 @@ _MODELS: Final[Mapping[str, _Model]] = {
     "unet": _Model(make=partial(unet, width=16), least_side=SIDES, maps=True, sides=SIDES),
     "unet-small": _Model(make=partial(unet, width=4), least_side=SIDES, maps=True, sides=SIDES),
     "unet3d": _Model(
-        make=partial(unet3d, width=16), least_side=SIDES, maps=True, sides=SIDES, volumes=True
+        make=partial(unet, width=16), least_side=SIDES, maps=True, sides=SIDES, volumes=True
     ),
     "unet3d-small": _Model(
-        make=partial(unet3d, width=4), least_side=SIDES, maps=True, sides=SIDES, volumes=True
+        make=partial(unet, width=4), least_side=SIDES, maps=True, sides=SIDES, volumes=True
     ),
 }
 NAMES: Final = tuple(_MODELS)

@@ -65,14 +65,14 @@ def fetch_answer(caller: SignedCaller) -> Response:
 @router.get("/projects", response_model=WaitingList)
 def list_projects(caller: SignedCaller, actor: CurrentOffice) -> Response:
     """Returns which project files concern the caller, as they are now."""
-    found = caller.office.projects.exports(actor)
+    found = caller.office.exchange.export_all(actor)
     return caller.answer(WaitingList(projects=[sha256(one).hexdigest() for one in found]))
 
 
 @router.get("/projects/{digest}", response_model=MessageAnswer)
 def fetch_project(digest: Digest, caller: SignedCaller, actor: CurrentOffice) -> Response:
     """Returns contract, signatures and decisions of a project, as its file."""
-    for one in caller.office.projects.exports(actor):
+    for one in caller.office.exchange.export_all(actor):
         if sha256(one).hexdigest() == digest:
             return caller.answer(MessageAnswer(message=one))
     raise NotFound("there is no such project file, or no longer; expected one of the list")
@@ -81,7 +81,7 @@ def fetch_project(digest: Digest, caller: SignedCaller, actor: CurrentOffice) ->
 @router.post("/projects", response_model=Received)
 def receive_project(asked: MessageAsked, caller: SignedCaller, actor: CurrentOffice) -> Response:
     """Takes a project's file: a new one, a new revision, or the caller's decision."""
-    view = caller.office.projects.take(actor, asked.data())
+    view = caller.office.exchange.take(actor, asked.data())
     return caller.answer(Received(id=view.id, state=view.state))
 
 

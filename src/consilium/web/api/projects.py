@@ -335,7 +335,7 @@ def start_run(
     project: Id, asked: RunAsked, actor: CurrentActor, office: TheOffice, response: Response
 ) -> ProjectAnswer:
     """Begins a run."""
-    return _shown(response, office.projects.start(actor, project, asked.run))
+    return _shown(response, office.runs.start(actor, project, asked.run))
 
 
 @router.post("/projects/{project}/pause")
@@ -343,7 +343,7 @@ def pause_run(
     project: Id, actor: CurrentActor, office: TheOffice, response: Response
 ) -> ProjectAnswer:
     """Holds the run at its next step."""
-    return _shown(response, office.projects.pause(actor, project))
+    return _shown(response, office.runs.pause(actor, project))
 
 
 @router.post("/projects/{project}/resumption")
@@ -351,7 +351,7 @@ def resume_run(
     project: Id, actor: CurrentActor, office: TheOffice, response: Response
 ) -> ProjectAnswer:
     """Lets the run go on."""
-    return _shown(response, office.projects.resume(actor, project))
+    return _shown(response, office.runs.resume(actor, project))
 
 
 @router.post("/projects/{project}/stop")
@@ -359,13 +359,13 @@ def stop_run(
     project: Id, asked: Why, actor: CurrentActor, office: TheOffice, response: Response
 ) -> ProjectAnswer:
     """Ends the run and the project."""
-    return _shown(response, office.projects.stop(actor, project, asked.reason))
+    return _shown(response, office.runs.stop(actor, project, asked.reason))
 
 
 @router.get("/projects/{project}/file", response_class=Response, responses=FILE)
 def export_project(project: Id, actor: CurrentActor, office: TheOffice) -> Response:
     """Returns contract, signatures and decisions as one file for other offices."""
-    return file_answer(office.projects.export(actor, project), f"{project}.consilium")
+    return file_answer(office.exchange.export(actor, project), f"{project}.consilium")
 
 
 def _shown(response: Response, view: ProjectView) -> ProjectAnswer:

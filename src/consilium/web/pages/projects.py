@@ -312,15 +312,15 @@ _ACTS: Final[Mapping[str, Act]] = {
     "ask": _ask,
     "refuse": _refuse,
     "revoke": _revoke,
-    "stop": lambda office, actor, found, answers, _: office.projects.stop(
+    "stop": lambda office, actor, found, answers, _: office.runs.stop(
         actor, found.id, answers["words"]
     ),
     "submit": lambda office, actor, found, _, __: office.projects.submit(actor, found.id),
-    "start": lambda office, actor, found, _, __: office.projects.start(
+    "start": lambda office, actor, found, _, __: office.runs.start(
         actor, found.id, f"run-{len(found.runs) + 1}"
     ),
-    "pause": lambda office, actor, found, _, __: office.projects.pause(actor, found.id),
-    "resume": lambda office, actor, found, _, __: office.projects.resume(actor, found.id),
+    "pause": lambda office, actor, found, _, __: office.runs.pause(actor, found.id),
+    "resume": lambda office, actor, found, _, __: office.runs.resume(actor, found.id),
 }
 _DONE: Final = {
     "approve": "approved",
