@@ -26,13 +26,13 @@ from typing import TypeVar
 import numpy as np
 import torch
 from playwright.sync_api import Page, sync_playwright
-from tests.adapters.inference.parties import free_port
+from tests.adapters.inference.parties import card_of, free_port
 from tests.phone.made import encoded
 from tests.phone.test_share_vectors import LOAD, SCRIPT
 
 from consilium.adapters.inference.asking import Offered, Patient
 from consilium.adapters.inference.kit import Address, Operators, make_kits, read_operators
-from consilium.adapters.inference.publishing import Owned, compile_owned, make_card, publish
+from consilium.adapters.inference.publishing import Owned, compile_owned, publish
 from consilium.errors import ConsiliumError
 from consilium.learning.models.registry import build
 from consilium.learning.preprocessing import Preprocessing
@@ -119,7 +119,7 @@ def published(kits: Path, stock: int) -> Offered:
     )
     pictures = torch.rand(64, *SHAPE, generator=torch.Generator().manual_seed(0)) * 4 - 2
     compiled = compile_owned(owned, pictures)
-    card = make_card(owned, compiled, "encrypted-only")
+    card = card_of(owned, compiled)
     retried(lambda: publish(kits / "owner", compiled, card))
     patient = Patient(kits)
     try:
