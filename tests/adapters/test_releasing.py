@@ -110,7 +110,7 @@ def ways(
     """What each command does with a permit; past the question it stops."""
     monkeypatch.setattr("consilium.adapters.onnx_export.picture_rule", reach)
     monkeypatch.setattr("consilium.adapters.device.session_of", reach)
-    monkeypatch.setattr("consilium.web.phone.site._built", reach)
+    monkeypatch.setattr("consilium.web.phone.pages._built", reach)
     monkeypatch.setattr("consilium.adapters.inference.publishing.Card", reach)
     made = finished("logistic", shape=(1, 28, 28))
     out, page = tmp_path / "m.onnx", tmp_path / "page"
@@ -121,8 +121,11 @@ def ways(
         read_card(msgspec.json.encode(signed))
         raise Reached
 
-    def on_page(permit: Permit) -> Path:
+    def changed_model(permit: Permit) -> Path:
         return with_permit(model, tmp_path, permit)
+
+    def on_page(permit: Permit) -> phone_page.Wanted:
+        return phone_page.Wanted(model=changed_model(permit), operators=None, name=None)
 
     def wishes(permit: Permit) -> Wishes:
         return Wishes(release=Release(permit=permit, signer=OWNER))
@@ -131,9 +134,9 @@ def ways(
         "export": lambda permit: export_model(made, out, wishes(permit)),
         "phone build": lambda permit: phone_page.build(on_page(permit), page, as_json=False),
         "phone serve": lambda permit: phone_page.serve(
-            on_page(permit), host="127.0.0.1", port=0, certificate=None, key=None
+            on_page(permit), ("127.0.0.1", 0), certificate=None, key=None
         ),
-        "in Python": lambda permit: DeviceModel.load(on_page(permit)),
+        "in Python": lambda permit: DeviceModel.load(changed_model(permit)),
         "publish": lambda permit: make_card(
             owned(), compiled, public.about, Release(permit=permit, signer=OWNER)
         ),

@@ -50,3 +50,18 @@ def page_url(model: Path, assets: Path) -> Iterator[str]:
     del assets
     with made.served(model) as (url, _end):
         yield url
+
+
+@pytest.fixture
+def operators_phone(browser: Browser) -> Iterator[Page]:
+    """Such a phone that trusts certificates of an authority of its own, as operators' kits have."""
+    context = browser.new_context(
+        viewport={"width": 390, "height": 844},
+        locale="en-GB",
+        device_scale_factor=2,
+        ignore_https_errors=True,
+    )
+    page = context.new_page()
+    page.set_default_timeout(30_000)
+    yield page
+    context.close()

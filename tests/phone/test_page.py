@@ -24,6 +24,7 @@ from tests.phone.made import (
 
 from consilium.adapters.model_card import read_model
 from consilium.web.phone import site
+from consilium.web.phone.pages import PhoneSite
 
 pytestmark = pytest.mark.browser
 
@@ -121,9 +122,7 @@ def test_a_changed_model_never_starts(
     made = site.make_site(model)
     other = {**made.files, "model.onnx": made.files["model.onnx"] + b"\0"}
     packed = {**made.packed, "model.onnx": other["model.onnx"]}
-    monkeypatch.setattr(
-        made_up, "make_site", lambda _model: site.PhoneSite(files=other, packed=packed)
-    )
+    monkeypatch.setattr(made_up, "make_site", lambda _model: PhoneSite(files=other, packed=packed))
     with served(model) as (url, _end):
         phone.goto(url)
 

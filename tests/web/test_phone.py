@@ -12,18 +12,25 @@ from datetime import UTC, datetime, timedelta
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
+import msgspec
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+from tests.phone.asked import made_up
 from tests.phone.made import exported, finished
 
+from consilium.adapters.inference.kit import Address, Operators
+from consilium.cli.phone_page import Wanted
+from consilium.cli.phone_page import build as build_page
 from consilium.errors import AccessDenied, ConfigError
-from consilium.web.phone import policies, site
+from consilium.web.phone import pages, policies
+from consilium.web.phone.encrypted_site import make_encrypted_site
+from consilium.web.phone.pages import PhoneSite, draw_icon, write_site
 from consilium.web.phone.serving import make_server
-from consilium.web.phone.site import PhoneSite, draw_icon, make_site, write_site
+from consilium.web.phone.site import make_site
 
 SOURCES = Path(__file__).parents[2] / "web-build/phone/source"
 
@@ -36,7 +43,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def page(model: Path, monkeypatch: pytest.MonkeyPatch) -> PhoneSite:
     """The page's files, with stand-ins for what npm makes."""
-    monkeypatch.setattr(site, "_built", lambda name: f"made {name}".encode())
+    monkeypatch.setattr(pages, "_built", lambda name: f"made {name}".encode())
     return make_site(model)
 
 
@@ -64,7 +71,7 @@ def ask(
 def constants(page: PhoneSite) -> dict[str, object]:
     lines = page.files["sw.js"].decode().splitlines()
     found = [re.fullmatch(r"const (\w+) = (.*);", line) for line in lines]
-    return {one[1]: json.loads(one[2]) for one in found if one and one[2][0] in '{"0123456789'}
+    return {one[1]: json.loads(one[2]) for one in found if one and one[2][0] in '{["0123456789'}
 
 
 def test_service_worker_knows_every_other_file(page: PhoneSite) -> None:
@@ -78,7 +85,7 @@ def test_service_worker_knows_every_other_file(page: PhoneSite) -> None:
 def test_other_files_are_another_version(
     page: PhoneSite, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(site, "draw_icon", lambda side: b"%d" % side)
+    monkeypatch.setattr(pages, "draw_icon", lambda side: b"%d" % side)
     other = make_site(model)
 
     assert constants(page)["VERSION"] != constants(other)["VERSION"]
@@ -111,7 +118,7 @@ def test_a_model_without_a_promise_is_refused(tmp_path: Path) -> None:
 def test_scripts_that_were_not_made_are_named(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(site, "files", lambda _package: tmp_path)
+    monkeypatch.setattr(pages, "files", lambda _package: tmp_path)
 
     with pytest.raises(ConfigError, match=r"run `make phone` \(needs npm\)"):
         make_site(model)
@@ -144,23 +151,38 @@ def test_only_the_service_worker_reaches_its_origin() -> None:
     assert reaching == ["sw.js"]
 
 
-def test_page_says_its_own_policy() -> None:
-    said = re.search(r'Policy" content="([^"]+)"', (SOURCES / "index.html").read_text())
+def test_a_worker_that_asks_reaches_two_operators_and_nothing_else() -> None:
+    both = ("https://a.example:7443", "https://b.example:7443")
+
+    worker = policies.headers("worker.js", both)["Content-Security-Policy"]
+
+    assert "connect-src https://a.example:7443 https://b.example:7443;" in worker
+    assert "wasm" not in worker
+    for name in ("index.html", "app.js", "sw.js"):
+        assert policies.headers(name, both) == policies.headers(name)
+    assert policies.for_service_worker(both)["worker.js"] == policies.headers("worker.js", both)
+
+
+@pytest.mark.parametrize("page", ["index.html", "encrypted.html"])
+def test_page_says_its_own_policy(page: str) -> None:
+    said = re.search(r'Policy" content="([^"]+)"', (SOURCES / page).read_text())
     sent = policies.headers("index.html")["Content-Security-Policy"]
 
     assert said is not None
     assert sent == f"{said[1]}; frame-ancestors 'none'"  # which a page cannot say itself
 
 
-def test_page_holds_no_script_or_style_of_its_own() -> None:
-    page = (SOURCES / "index.html").read_text()
+@pytest.mark.parametrize("page", ["index.html", "encrypted.html"])
+def test_page_holds_no_script_or_style_of_its_own(page: str) -> None:
+    text = (SOURCES / page).read_text()
 
-    assert re.findall(r"<script(?![^>]*src=)|<style|\son\w+=|\sstyle=", page) == []
+    assert re.findall(r"<script(?![^>]*src=)|<style|\son\w+=|\sstyle=", text) == []
 
 
-def test_both_languages_say_the_same_things() -> None:
+@pytest.mark.parametrize("mode", ["", "encrypted."])
+def test_both_languages_say_the_same_things(mode: str) -> None:
     english, german = (
-        json.loads((SOURCES / f"words/{name}.json").read_text()) for name in ("en", "de")
+        json.loads((SOURCES / f"words/{mode}{name}.json").read_text()) for name in ("en", "de")
     )
 
     assert set(english) == set(german)
@@ -169,6 +191,48 @@ def test_both_languages_say_the_same_things() -> None:
             assert set(re.findall(r"\{\w+\}", german[key])) == set(re.findall(r"\{\w+\}", words))
         elif isinstance(words, list):
             assert len(german[key]) == len(words)
+
+
+# -- The encrypted mode ---------------------------------------------------------------
+
+
+def two_operators(host: str = "a.example") -> Operators:
+    return Operators((Address(host, 7100, 7443), Address("b.example", 7100, 7443)))
+
+
+@pytest.mark.usefixtures("page")
+def test_the_page_that_asks_holds_no_model() -> None:
+    made = make_encrypted_site(two_operators(), made_up())
+
+    known = json.loads(made.files["publication.json"])
+    assert made.operators == ("https://a.example:7443", "https://b.example:7443")
+    assert known["operators"] == list(made.operators)
+    assert known["image"] == [28, 28, 1]
+    assert not {"model.onnx", "ort.wasm", "card.json"} & set(made.files)
+    assert constants(made)["OPERATORS"] == list(made.operators)
+
+
+@pytest.mark.usefixtures("page")
+@pytest.mark.parametrize("host", ["a.example; script-src *", "a b", "*", "-a", ""])
+def test_a_host_that_would_change_the_policy_is_refused(host: str) -> None:
+    with pytest.raises(ConfigError, match="expected a host of letters"):
+        make_encrypted_site(two_operators(host), made_up())
+
+
+@pytest.mark.usefixtures("page")
+def test_a_program_of_other_pictures_is_refused() -> None:
+    other = msgspec.structs.replace(made_up(), program=made_up((1, 20, 20)).program)
+
+    with pytest.raises(ConfigError, match=r"computes on \(20, 20, 1\); its card says"):
+        make_encrypted_site(two_operators(), other)
+
+
+def test_a_page_is_of_one_mode(tmp_path: Path) -> None:
+    for model, operators in ((None, None), (tmp_path, tmp_path)):
+        with pytest.raises(ConfigError, match=r"MODEL\.onnx, or --operators"):
+            build_page(Wanted(model=model, operators=operators, name=None), tmp_path, as_json=True)
+    with pytest.raises(ConfigError, match="--model names what operators offer"):
+        build_page(Wanted(model=tmp_path, operators=None, name="x"), tmp_path, as_json=True)
 
 
 # -- Server ---------------------------------------------------------------------------

@@ -5,12 +5,14 @@ import { build } from "esbuild";
 
 const OUT = new URL("../../src/consilium/web/phone/assets/", import.meta.url);
 const FROM = new URL("source/", import.meta.url);
+const ENTRIES = ["app.js", "worker.js", "encrypted-app.js", "encrypted-worker.js"]; // two modes
+const COPIED = ["index.html", "encrypted.html", "app.css", "sw.js", "icon.svg"];
 const PACKAGES = ["onnxruntime-web", "onnxruntime-common", "dicom-parser"];
 
 await rm(OUT, { recursive: true, force: true });
 await mkdir(OUT, { recursive: true });
 await build({
-  entryPoints: ["app.js", "worker.js"].map((name) => new URL(name, FROM).pathname),
+  entryPoints: ENTRIES.map((name) => new URL(name, FROM).pathname),
   outdir: OUT.pathname,
   bundle: true,
   format: "esm",
@@ -20,7 +22,7 @@ await build({
   alias: { zlib: new URL("no-zlib.js", FROM).pathname }, // Node's, which a browser has not
   logLevel: "warning",
 });
-for (const name of ["index.html", "app.css", "sw.js", "icon.svg", "manifest.webmanifest"])
+for (const name of [...COPIED, "manifest.webmanifest"])
   await cp(new URL(name, FROM), new URL(name, OUT));
 await cp(
   new URL("node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.wasm", import.meta.url),

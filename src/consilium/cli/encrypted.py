@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the commands of encrypted inference do."""
 
+import ssl
 import threading
 from pathlib import Path
 
@@ -34,7 +35,7 @@ from consilium.adapters.picture_kinds import kind_of
 from consilium.adapters.publisher_key import signer_of
 from consilium.adapters.randomness import operating_system
 from consilium.adapters.releasing import Release, Wanted, release_of
-from consilium.cli.inferring import CostRequest, InferRequest, PublishRequest
+from consilium.cli.inferring import CostRequest, InferRequest, OperatorRequest, PublishRequest
 from consilium.errors import AccessDenied, ConfigError, DataError
 from consilium.governance.model_permissions import Use
 from consilium.inference.compiler import DEFAULT_RING, Compiled
@@ -53,23 +54,41 @@ def run_setup(folder: Path, first: str, second: str) -> None:
     typer.echo("and patients operators.json with authority.pem. Put authority.key away.")
 
 
-def run_operator(
-    party: int, kit: Path, data: Path | None, origins: tuple[str, ...], stock: int
-) -> None:
+def run_operator(request: OperatorRequest) -> None:
     """Runs an operator until it is stopped."""
     use_threads(1)
     for ring_bits in (min(WIDE_BITS), DEFAULT_RING):  # words of 32 bits, and of 64
         check_machine(ring_bits, operating_system)
-    place = data or kit / "data"
-    if party == 2:
+    kit, place = request.kit, request.data or request.kit / "data"
+    if request.party == 2:
         typer.echo("dealing", err=True)
-        Dealer(kit, place, stock=stock).serve()
-    running = Operator(kit, place, party)
-    port = read_operators(kit).computing[party].port
-    app = make_app(running, origins)
-    serve(app, port=port, certificate=kit / "certificate.pem", key=kit / "key.pem")
-    typer.echo(f"operator {party} listens on {port}", err=True)
+        Dealer(kit, place, stock=request.stock).serve()
+    certificate, key = public_certificate(request)
+    running = Operator(kit, place, request.party)
+    port = read_operators(kit).computing[request.party].port
+    serve(make_app(running, request.origins), port=port, certificate=certificate, key=key)
+    typer.echo(f"operator {request.party} listens on {port}", err=True)
     threading.Event().wait()
+
+
+def public_certificate(request: OperatorRequest) -> tuple[Path, Path]:
+    """Returns certificate and key of the HTTPS end: those that were given, else the kit's.
+
+    Raises:
+        ConfigError: One was given without the other, or they do not belong together.
+    """
+    if request.certificate is None and request.key is None:
+        return request.kit / "certificate.pem", request.kit / "key.pem"
+    if request.certificate is None or request.key is None:
+        raise ConfigError("one of --certificate and --key; expected both or neither")
+    try:
+        ssl.create_default_context().load_cert_chain(request.certificate, request.key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"certificate {request.certificate.name} cannot be used ({type(error).__name__}); "
+            "expected a PEM chain and its private key: give --certificate and --key"
+        ) from None
+    return request.certificate, request.key
 
 
 def run_publish(request: PublishRequest) -> None:
@@ -128,7 +147,7 @@ def run_infer(request: InferRequest) -> None:
     files = find_pictures(request.images)
     patient = Patient(request.operators)
     try:
-        offered = _chosen(patient.models(), request.model)
+        offered = patient.model(request.model)
         _check_publisher(offered.card, request.publisher)
         asked = ask_all(patient, offered, files)
     finally:
@@ -209,17 +228,6 @@ def _answers(files: list[Path], offered: Offered, found: Found) -> _Batch:
         rounds=first["rounds"],
         uploaded=found.uploaded,
     )
-
-
-def _chosen(models: tuple[Offered, ...], name: str | None) -> Offered:
-    fitting = [one for one in models if name in (None, one.card.name, one.publication)]
-    if len(fitting) != 1:
-        names = ", ".join(f"{one.card.name} ({one.publication[:12]})" for one in models)
-        raise AccessDenied(
-            f"{len(fitting)} models fit {name or 'no name'}; the operators offer {names or 'none'}"
-            ": name one with --model"
-        )
-    return fitting[0]
 
 
 def _calibration(folder: Path | None, owned: Owned) -> torch.Tensor | None:

@@ -11,6 +11,7 @@ from consilium.cli.inferring import (
     CompareRequest,
     CostRequest,
     InferRequest,
+    OperatorRequest,
     Pictures,
     PublishRequest,
     imported,
@@ -60,12 +61,26 @@ def operator(
         list[str] | None, typer.Option(help="A web page that may ask from browsers; repeat.")
     ] = None,
     stock: Annotated[int, typer.Option(help="Images that the dealer keeps ahead.")] = 32,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(help="Of the HTTPS end, PEM, that browsers trust. Default the kit's."),
+    ] = None,
+    key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
 ) -> None:
     """Runs one operator until it is stopped.
 
     Example: consilium inference operator --party 0 --kit kits/operator-0
     """
-    imported().run_operator(party, kit, data, tuple(origin or ()), stock)
+    request = OperatorRequest(
+        party=party,
+        kit=kit,
+        data=data,
+        origins=tuple(origin or ()),
+        stock=stock,
+        certificate=certificate,
+        key=key,
+    )
+    imported().run_operator(request)
 
 
 @inference.command()

@@ -14,6 +14,20 @@ from consilium.errors import ConfigError
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorRequest:
+    """The options of `consilium inference operator`."""
+
+    party: int
+    kit: Path
+    data: Path | None
+    origins: tuple[str, ...]
+    stock: int
+    certificate: Path | None
+    key: Path | None
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pictures:
     """What is said of the pictures of a model.
 

@@ -11,26 +11,45 @@ phone = typer.Typer(
     name="phone",
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="A page that looks at a picture on the phone itself.",
+    help="A page that looks at a picture on the phone itself, or asks operators on shares of it.",
 )
+
+Model = Annotated[
+    Path | None, typer.Argument(help="MODEL.onnx, with MODEL.json beside it; or --operators.")
+]
+Operators = Annotated[
+    Path | None,
+    typer.Option(
+        help="For the encrypted mode: folder of operators.json and authority.pem.", metavar="DIR"
+    ),
+]
+Name = Annotated[
+    str | None,
+    typer.Option("--model", help="Name or publication, where the operators offer several."),
+]
 
 
 @phone.command()
 def build(
-    model: Annotated[Path, typer.Argument(help="MODEL.onnx, with MODEL.json beside it.")],
     out: Annotated[Path, typer.Option(help="A new folder.")],
+    model: Model = None,
+    operators: Operators = None,
+    name: Name = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
 ) -> None:
     """Makes a folder that any web server can offer as it is.
 
     Example: consilium phone build chest.onnx --out phone/
     """
-    import_module("consilium.cli.phone_page").build(model, out, as_json=json)
+    page = import_module("consilium.cli.phone_page")
+    page.build(page.Wanted(model=model, operators=operators, name=name), out, as_json=json)
 
 
 @phone.command()
 def serve(
-    model: Annotated[Path, typer.Argument(help="MODEL.onnx, with MODEL.json beside it.")],
+    model: Model = None,
+    operators: Operators = None,
+    name: Name = None,
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8443,
     certificate: Annotated[
@@ -42,6 +61,6 @@ def serve(
 
     Example: consilium phone serve chest.onnx
     """
-    import_module("consilium.cli.phone_page").serve(
-        model, host=host, port=port, certificate=certificate, key=key
-    )
+    page = import_module("consilium.cli.phone_page")
+    wanted = page.Wanted(model=model, operators=operators, name=name)
+    page.serve(wanted, (host, port), certificate=certificate, key=key)

@@ -3,9 +3,10 @@
 // A plane is {channels, height, width, data: Uint8Array}, channel after channel.
 
 export class Refused extends Error {
-  constructor(reason) {
+  constructor(reason, facts = {}) {
     super(reason);
-    this.reason = reason; // a key of words/*.json, "refused.<reason>"
+    this.reason = reason; // a key of words/*.json, "refused.<reason>",
+    this.facts = facts; // and what its words name
   }
 }
 

@@ -1,12 +1,17 @@
 // Keeps every file of this page on the device, each checked by its digest, and answers from there
 // alone: once installed, opening and using the page needs no network and asks none.
-// FILES and POLICIES are written above this line by `consilium phone build`.
+// FILES, POLICIES and OPERATORS are written above this line by `consilium phone build`. OPERATORS,
+// of the encrypted mode alone, are whom a worker's own policy lets it ask; of their answers
+// nothing is kept here.
 
 const NAME = `consilium-${VERSION}`;
 
 self.addEventListener("install", (event) => event.waitUntil(install()));
 self.addEventListener("activate", (event) => event.waitUntil(activate()));
-self.addEventListener("fetch", (event) => event.respondWith(answer(event.request)));
+self.addEventListener("fetch", (event) => {
+  if (OPERATORS.includes(new URL(event.request.url).origin)) return;
+  event.respondWith(answer(event.request));
+});
 self.addEventListener("message", (event) => event.waitUntil(hand(event)));
 
 async function install() {

@@ -3,12 +3,12 @@
 import de from "./words/de.json";
 import en from "./words/en.json";
 
-const DICTIONARIES = { en, de };
-
 export class Words {
-  constructor(language) {
-    this.language = language in DICTIONARIES ? language : "en";
-    this.dictionary = DICTIONARIES[this.language];
+  /** `more` are a mode's own words by language; they come before those of all modes. */
+  constructor(language, more = {}) {
+    const found = { en, de };
+    this.language = language in found ? language : "en";
+    this.dictionary = { ...found[this.language], ...more[this.language] };
   }
 
   /** The words of `key` with {names} replaced; a key that is not there is a mistake. */

@@ -5,22 +5,13 @@ import * as ort from "onnxruntime-web/wasm";
 import { checkCanvas, decoded } from "./decode.js";
 import { judged } from "./kind.js";
 import { Refused, framed, inChannels, squareOf } from "./picture.js";
+import { previewOf } from "./preview.js";
+import { serve } from "./served.js";
 
 const CELLS = 8; // a side; what is covered is two cells wide, one cell further each time
-const PREVIEW = 640; // pixels
 const NOTHING = { logits: [], probabilities: [] };
 
 let card, model, session, last;
-
-const actions = { start, look, where, digest };
-
-self.onmessage = async ({ data: { id, action, ...request } }) => {
-  try {
-    self.postMessage({ id, answer: await actions[action](request, id) });
-  } catch (error) {
-    self.postMessage({ id, refused: error instanceof Refused ? error.reason : "failed" });
-  }
-};
 
 async function start(request) {
   ({ card, model } = request);
@@ -60,7 +51,7 @@ async function run(levels) {
 }
 
 /** Where covering the picture changes the answer most: drops of the answer's log odds. */
-async function where(_request, id) {
+async function where(_request, progress) {
   const { levels, logits } = last;
   const top = logits.indexOf(Math.max(...logits));
   const grey = means(levels);
@@ -70,7 +61,7 @@ async function where(_request, id) {
     for (let x = 0; x < side; x++) {
       const found = await run(covered(levels, grey, y, x));
       drops[y * side + x] = logOdds(logits, top) - logOdds(found.logits, top);
-      self.postMessage({ id, progress: (y * side + x + 1) / drops.length });
+      progress((y * side + x + 1) / drops.length);
     }
   return { drops, side };
 }
@@ -101,21 +92,4 @@ function covered({ channels, height, width, data }, grey, y, x) {
   return out;
 }
 
-/** A copy to look at, no wider than the screen. */
-function previewOf({ channels, height, width, data }) {
-  const size = height * width;
-  const whole = new ImageData(width, height);
-  for (let i = 0; i < size; i++) {
-    for (let c = 0; c < 3; c++) whole.data[4 * i + c] = data[(channels === 3 ? c : 0) * size + i];
-    whole.data[4 * i + 3] = 255;
-  }
-  const scale = Math.min(1, PREVIEW / Math.max(width, height));
-  if (scale === 1) return { preview: whole, scale };
-  const from = new OffscreenCanvas(width, height);
-  from.getContext("2d").putImageData(whole, 0, 0);
-  const [w, h] = [Math.max(1, Math.round(width * scale)), Math.max(1, Math.round(height * scale))];
-  const to = new OffscreenCanvas(w, h).getContext("2d");
-  to.imageSmoothingQuality = "high";
-  to.drawImage(from, 0, 0, w, h);
-  return { preview: to.getImageData(0, 0, w, h), scale };
-}
+serve({ start, look, where, digest });

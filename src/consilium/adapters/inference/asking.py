@@ -119,6 +119,24 @@ class Patient:
             found.append(one)
         return tuple(found)
 
+    def model(self, name: str | None) -> Offered:
+        """Returns the one model that is offered under `name` or publication; None if there is one.
+
+        Raises:
+            AccessDenied: None fits, or several.
+            RoundAborted: An operator does not answer.
+            DataError: They describe a model differently.
+        """
+        models = self.models()
+        fitting = [one for one in models if name in (None, one.card.name, one.publication)]
+        if len(fitting) != 1:
+            names = ", ".join(f"{one.card.name} ({one.publication[:12]})" for one in models)
+            raise AccessDenied(
+                f"{len(fitting)} models fit {name or 'no name'}; the operators offer "
+                f"{names or 'none'}: name one with --model"
+            )
+        return fitting[0]
+
     def images_left(self, publication: str) -> int:
         """Returns for how many images both operators have material; 0 where one is not ready.
 

@@ -71,7 +71,8 @@ class Dealer:
     def go_round(self) -> bool:
         """Deals at most one image of each publication; returns whether anything was missing."""
         if not self._links:
-            self._links = [dial(self._kit, self._addresses[k], f"operator-{k}") for k in (0, 1)]
+            for k, address in enumerate(self._addresses):  # one that fails leaves those to `close`
+                self._links.append(dial(self._kit, address, f"operator-{k}"))
         first, second = (_status(link) for link in self._links)
         busy = False
         for name in first.keys() & second.keys():

@@ -16,7 +16,7 @@ from typing import Final, final
 
 from consilium.errors import ConfigError
 from consilium.web.phone import policies
-from consilium.web.phone.site import PAGE, PhoneSite, type_of
+from consilium.web.phone.pages import PAGE, PhoneSite, type_of
 
 _SECONDS: Final = 30.0  # that a client may take to ask
 
@@ -94,7 +94,7 @@ def _handler(site: PhoneSite) -> type[BaseHTTPRequestHandler]:
             packed = "gzip" in self.headers.get("Accept-Encoding", "")
             data = (site.packed if packed else site.files)[name]
             self.send_response(HTTPStatus.OK)
-            for header, value in policies.headers(name).items():
+            for header, value in policies.headers(name, site.operators).items():
                 self.send_header(header, value)
             self.send_header("Content-Type", type_of(name))
             self.send_header("Content-Length", str(len(data)))
