@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.adapters.inference.parties import owned
+from tests.adapters.inference.parties import card_of, owned
 from tests.data.made import encoded, picture
 
 from consilium.adapters.inference import folders
 from consilium.adapters.inference.asking import Found, Offered, Patient
 from consilium.adapters.inference.folders import BATCH, ask_all
 from consilium.adapters.inference.kit import Address, Operators, make_kits
-from consilium.adapters.inference.publishing import compile_owned, make_card
+from consilium.adapters.inference.publishing import compile_owned
 from consilium.errors import RoundAborted
 
 FACTS = {"online_seconds": 0.0, "offline_seconds": 0.0, "bytes": 0.0, "rounds": 0.0}
@@ -51,7 +51,7 @@ def patient(tmp_path: Path) -> Iterator[Patient]:
 
 def offered() -> Offered:
     compiled = compile_owned(owned(), None)
-    card = make_card(owned(), compiled, "encrypted-only")
+    card = card_of(owned(), compiled)
     return Offered("ab" * 32, card, ready=True, images=1, program=compiled.program)
 
 

@@ -10,14 +10,20 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from tests.adapters.inference.parties import owned, publish_small, some_images, three_operators
+from tests.adapters.inference.parties import (
+    card_of,
+    owned,
+    publish_small,
+    some_images,
+    three_operators,
+)
 
 import consilium
 from consilium.adapters.inference import asking, publishing
 from consilium.adapters.inference.asking import Offered, Patient
 from consilium.adapters.inference.dealing import Dealer
 from consilium.adapters.inference.kit import Address, Operators, make_kits
-from consilium.adapters.inference.publishing import compile_owned, make_card, publish
+from consilium.adapters.inference.publishing import compile_owned, publish
 from consilium.adapters.inference.talk import Held, PutModel
 from consilium.errors import DataError, RoundAborted
 from consilium.inference.messages import InputShare, MaskSeed, Material
@@ -52,7 +58,7 @@ def patient(kits: Path) -> Iterator[Patient]:
 
 def offered() -> Offered:
     compiled = compile_owned(owned(), None)
-    card = make_card(owned(), compiled, "encrypted-only")
+    card = card_of(owned(), compiled)
     return Offered("ab" * 32, card, ready=True, images=1, program=compiled.program)
 
 
@@ -75,7 +81,7 @@ def test_without_the_operating_system_nothing_is_published(
     monkeypatch.setattr("consilium.adapters.randomness.os.urandom", stop)
 
     with pytest.raises(Stopped):
-        publish(kits / "owner", compiled, make_card(owned(), compiled, "encrypted-only"))
+        publish(kits / "owner", compiled, card_of(owned(), compiled))
 
 
 def test_without_the_operating_system_nothing_is_dealt(
@@ -147,7 +153,7 @@ def test_one_model_is_shared_anew_each_time(monkeypatch: pytest.MonkeyPatch) -> 
     compiled = compile_owned(owned(), None)
     for _ in (0, 1):
         torch.manual_seed(0)
-        publish(Path(), compiled, make_card(owned(), compiled, "encrypted-only"))
+        publish(Path(), compiled, card_of(owned(), compiled))
 
     parts = [one.share for one in told if isinstance(one, PutModel)]
     assert len(parts) == 4

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.adapters.inference.parties import card_of, owned
 from tests.inference.programs import every_step, some_weights
 
+from consilium.adapters.inference.publishing import compile_owned
 from consilium.adapters.inference.shelf import Published, Shelf
-from consilium.adapters.inference.talk import Card, PutModel
+from consilium.adapters.inference.talk import PutModel
 from consilium.errors import AccessDenied, ConfigError, DataError, RemoteProtocolError
 from consilium.inference.dealer import Adopt, Deal, Dealing, Idle, dealer_step
 from consilium.inference.messages import MaskSeed, Material, ModelShare, WeightOpening
@@ -20,19 +22,7 @@ from consilium.inference.weights import pack_weights, split, split_size
 
 NAME = b"n" * 32
 PROGRAM = every_step()
-CARD = msgspec.json.encode(
-    Card(
-        name="digits",
-        classes=("none", "mild", "severe"),
-        shape=(2, 6, 6),
-        mean=0.5,
-        std=0.25,
-        standardise_each_image=False,
-        ranges="proved",
-        calibrated_on=0,
-        permission="encrypted-only",
-    )
-)
+CARD = msgspec.json.encode(card_of(owned(), compile_owned(owned(), None)))
 
 
 def put(program: Program = PROGRAM, card: bytes = CARD) -> tuple[PutModel, PutModel]:
