@@ -84,6 +84,37 @@ def test_a_revoked_publication_is_not_prepared_also_after_a_restart(tmp_path: Pa
             one.prepared((0,))
 
 
+def test_nothing_of_a_revoked_model_is_kept(tmp_path: Path) -> None:
+    published = ready(tmp_path)
+    words = published.put.share.words
+    assert words in next(tmp_path.rglob("model")).read_bytes()
+
+    published.revoke()
+
+    whole = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert words[:64] not in whole
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {
+        "model",
+        "revoked",
+        "used",
+    }
+    with pytest.raises(AccessDenied, match="deal no more"):
+        published.keep(dealt(1)[2][0])
+
+
+def test_forgetting_goes_on_after_a_crash(tmp_path: Path) -> None:
+    published = ready(tmp_path)
+    folder = next(tmp_path.rglob("model")).parent
+    (folder / "revoked").touch()
+
+    again = Shelf(tmp_path, first=True).get(NAME)
+
+    assert again.revoked
+    assert again.put.share.words == b""
+    assert not (folder / "seed").exists()
+    assert published.card == again.card
+
+
 def test_a_publication_has_one_seed(tmp_path: Path) -> None:
     published = ready(tmp_path)
     opening = published.opening

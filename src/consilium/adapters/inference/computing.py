@@ -132,7 +132,7 @@ class Operator:
             case "dealer", MaskSeed():
                 self.shelf.get(request.publication).take_seed(request)
             case "dealer", Material():
-                self.shelf.get(request.publication).materials.keep(request)
+                self.shelf.get(request.publication).keep(request)
             case "operator-0", Opening() if self.party == 1:
                 self._meet_opening(link, request)
                 return None

@@ -2,7 +2,9 @@
 """What a computing operator keeps on disk: published models, their shares, seeds and material.
 
 A folder for each publication: share, card, seed, the other operator's opening, `revoked`. After a
-restart the operator holds what it held; sessions that were under way are gone.
+restart the operator holds what it held; sessions that were under way are gone. Of a revoked model
+the card is kept, to say so; shares, seed, opening and material are deleted (by the file system's
+means: what a disk or a backup keeps of them is not overwritten).
 """
 
 import threading
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Final, final
 
 from msgspec.msgpack import Decoder
+from msgspec.structs import replace
 
 from consilium import wire
 from consilium.adapters.inference.links import LARGEST
@@ -18,7 +21,7 @@ from consilium.adapters.inference.public_card import read_card
 from consilium.adapters.inference.talk import Held, PutModel
 from consilium.adapters.whole_files import sync_folder, write_whole
 from consilium.errors import AccessDenied, DataError, LocalProtocolError, ProtocolError
-from consilium.inference.messages import MaskSeed, WeightOpening
+from consilium.inference.messages import MaskSeed, Material, WeightOpening
 from consilium.inference.operator import (
     Appointed,
     Holding,
@@ -51,6 +54,9 @@ class Published:
         self._ready: dict[int, Prepared] = {}
         self._lock = threading.Lock()
         self.opening: WeightOpening | None = None
+        if self.revoked:
+            self._forget()  # a crash may have come before
+            return
         if (folder / "seed").exists():
             seed = wire.decode((folder / "seed").read_bytes(), _SEED, limit=LARGEST)
             self._state, self.opening = self._seeded(seed)
@@ -74,6 +80,18 @@ class Published:
             write_whole(self._folder / "seed", wire.encode(seed))
             self._state, self.opening = state, opening
 
+    def keep(self, material: Material) -> None:
+        """Keeps what the dealer brought.
+
+        Raises:
+            AccessDenied: The model was revoked.
+            DataError: Of another publication, or dealt before.
+        """
+        with self._lock:
+            if self.revoked:
+                raise AccessDenied("the model was revoked by its owner; deal no more for it")
+            self.materials.keep(material)
+
     def hear_opening(self, other: WeightOpening) -> None:
         """Takes the other operator's opening; the same one may come again."""
         if isinstance(self._state, Unmasking):
@@ -92,8 +110,19 @@ class Published:
         return (self._folder / "revoked").exists()
 
     def revoke(self) -> None:
-        """Answers no more."""
+        """Answers no more, and keeps nothing of the model; a session that has begun ends."""
         write_whole(self._folder / "revoked", b"")
+        sync_folder(self._folder)
+        with self._lock:
+            self._forget()
+
+    def _forget(self) -> None:
+        self._state, self.opening, self._ready = Appointed(first=self.first), None, {}
+        self.put = replace(self.put, share=replace(self.put.share, words=b""))
+        write_whole(self._folder / "model", wire.encode(self.put))
+        for name in ("seed", "opening"):
+            (self._folder / name).unlink(missing_ok=True)
+        self.materials.discard(self.materials.numbers())
         sync_folder(self._folder)
 
     def prepare_ahead(self) -> bool:
