@@ -41,6 +41,9 @@ HOSTED: Final = "tests/governance/test_hosting.py"
 PERMITTED: Final = "tests/governance/test_model_permits.py"
 RELEASED: Final = "tests/adapters/test_releasing.py"
 PUBLIC_CARD: Final = "tests/adapters/inference/test_public_card.py"
+PHONE_PAGE: Final = "tests/phone/test_page.py"
+ASKING_PAGE: Final = "tests/phone/test_encrypted_page.py"
+SITE: Final = "tests/web/test_phone.py"
 OPERATOR: Final = "tests/inference/test_operator.py"
 MATERIAL: Final = "tests/inference/test_material.py"
 RING: Final = "tests/inference/test_ring.py"
@@ -529,6 +532,34 @@ GOVERNANCE = [
         "    require(card.permit, Use.DEVICE)\n",
         "",
         RELEASED,
+    ),
+    one(
+        "the phone page reaches no network",
+        "web/phone/policies.py",
+        "manifest-src 'self'; worker-src 'self'; connect-src 'none'",
+        "manifest-src 'self'; worker-src 'self'; connect-src *",
+        PHONE_PAGE,
+    ),
+    one(
+        "its worker reaches two operators alone",
+        "web/phone/policies.py",
+        "connect-src {operators}; ",
+        "connect-src *; ",
+        ASKING_PAGE,
+    ),
+    one(
+        "an operator's name adds nothing to a policy",
+        "web/phone/encrypted_site.py",
+        "if not _HOST.fullmatch(address.host):",
+        "if False:",
+        SITE,
+    ),
+    one(
+        "operators offer what the card describes",
+        "web/phone/encrypted_site.py",
+        "if program.image != (rule.size, rule.size, rule.channels):",
+        "if False:",
+        SITE,
     ),
     one(
         "a card's signature is checked",

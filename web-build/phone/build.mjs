@@ -7,7 +7,11 @@ const OUT = new URL("../../src/consilium/web/phone/assets/", import.meta.url);
 const FROM = new URL("source/", import.meta.url);
 const ENTRIES = ["app.js", "worker.js", "encrypted-app.js", "encrypted-worker.js"]; // two modes
 const COPIED = ["index.html", "encrypted.html", "app.css", "sw.js", "icon.svg"];
-const PACKAGES = ["onnxruntime-web", "onnxruntime-common", "dicom-parser"];
+const IN_BOTH = ["dicom-parser"];
+const NOTICES = {
+  "LICENCES.txt": ["onnxruntime-web", "onnxruntime-common", ...IN_BOTH],
+  "encrypted-LICENCES.txt": IN_BOTH,
+};
 
 await rm(OUT, { recursive: true, force: true });
 await mkdir(OUT, { recursive: true });
@@ -28,11 +32,14 @@ await cp(
   new URL("node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.wasm", import.meta.url),
   new URL("ort.wasm", OUT),
 );
-const notices = [];
-for (const name of PACKAGES) {
+for (const [name, packages] of Object.entries(NOTICES)) {
+  const notices = await Promise.all(packages.map(notice));
+  await writeFile(new URL(name, OUT), notices.join("\n\n"));
+}
+
+async function notice(name) {
   const folder = new URL(`node_modules/${name}/`, import.meta.url);
   const { version, license } = JSON.parse(await readFile(new URL("package.json", folder)));
   const text = await readFile(new URL("LICENSE", folder), "utf8").catch(() => "");
-  notices.push(`${name} ${version}, licence ${license}\n\n${text}`);
+  return `${name} ${version}, licence ${license}\n\n${text}`;
 }
-await writeFile(new URL("LICENCES.txt", OUT), notices.join("\n\n"));

@@ -20,6 +20,7 @@ from consilium.errors import ConfigError
 from consilium.web.phone.pages import PAGE, PhoneSite, assemble
 
 _BUILT: Final = {
+    "LICENCES.txt": "encrypted-LICENCES.txt",
     PAGE: "encrypted.html",
     "app.js": "encrypted-app.js",
     "worker.js": "encrypted-worker.js",
