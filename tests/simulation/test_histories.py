@@ -261,11 +261,13 @@ def test_nothing_of_the_protocol_reads_a_wall_clock() -> None:
     assert readers <= FOR_PEOPLE
 
 
-# What an operator reads beside a run, and how long processes of one machine wait for each other.
+# What an operator reads beside a run, how long processes of one machine wait for each other, and
+# the day that a permit bears.
 FOR_PEOPLE = {
     "health.py",
     "logs.py",
     "json_lines.py",
+    "releasing.py",
     "run_board.py",
     "run_watch.py",
     "site_team_process.py",
