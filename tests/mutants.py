@@ -42,7 +42,7 @@ PERMITTED: Final = "tests/governance/test_model_permits.py"
 RELEASED: Final = "tests/adapters/test_releasing.py"
 PUBLIC_CARD: Final = "tests/adapters/inference/test_public_card.py"
 ASKING_PAGE: Final = "tests/phone/test_encrypted_page.py"
-SITE: Final = "tests/web/test_phone.py"
+PHONE_SITE: Final = "tests/web/test_phone.py"
 OPERATOR: Final = "tests/inference/test_operator.py"
 MATERIAL: Final = "tests/inference/test_material.py"
 RING: Final = "tests/inference/test_ring.py"
@@ -537,7 +537,7 @@ GOVERNANCE = [
         "web/phone/policies.py",
         "manifest-src 'self'; worker-src 'self'; connect-src 'none'",
         "manifest-src 'self'; worker-src 'self'; connect-src *",
-        SITE,
+        PHONE_SITE,
     ),
     one(
         "its worker reaches two operators alone",
@@ -551,14 +551,14 @@ GOVERNANCE = [
         "web/phone/encrypted_site.py",
         "if not _HOST.fullmatch(address.host):",
         "if False:",
-        SITE,
+        PHONE_SITE,
     ),
     one(
         "operators offer what the card describes",
         "web/phone/encrypted_site.py",
         "if program.image != (rule.size, rule.size, rule.channels):",
         "if False:",
-        SITE,
+        PHONE_SITE,
     ),
     one(
         "a card's signature is checked",
