@@ -141,11 +141,13 @@ def _free_port() -> int:
 
 
 def write_pictures(records: Records, folder: Path, most: int) -> tuple[str, ...]:
-    """Writes the first pictures as files, and returns their names."""
+    """Writes pictures from all over the records as files, and returns their names."""
     folder.mkdir(parents=True)
-    names = tuple(f"{k + 1:02}.png" for k in range(min(most, len(records.inputs))))
-    for k, name in enumerate(names):
-        levels = np.asarray(records.inputs[k], np.uint8)
+    count = len(records.inputs)
+    rows = range(0, count, max(1, count // most))[:most]
+    names = tuple(f"{k + 1:02}.png" for k in range(len(rows)))
+    for row, name in zip(rows, names, strict=True):
+        levels = np.asarray(records.inputs[row], np.uint8)
         Image.fromarray(levels[0] if len(levels) == 1 else levels.transpose(1, 2, 0)).save(
             folder / name
         )
