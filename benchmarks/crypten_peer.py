@@ -25,6 +25,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
+from peers import await_all
 
 PARTIES = 2
 
@@ -126,19 +127,7 @@ def run_parties(folder: Path, limit: float) -> None:
         log = (folder / f"log{k}").open("w")
         command = [sys.executable, __file__, str(folder), "--party", str(k)]
         started.append(subprocess.Popen(command, env=env, stdout=log, stderr=log))  # noqa: S603
-    end = time.monotonic() + limit
-    try:
-        while any(one.poll() is None for one in started):
-            failed = [k for k, one in enumerate(started) if one.poll() not in (None, 0)]
-            if failed:
-                sys.exit((folder / f"log{failed[0]}").read_text()[-2000:])
-            if time.monotonic() > end:
-                print(f"no answer within {limit:.0f} s", file=sys.stderr)
-                sys.exit(124)
-            time.sleep(0.1)
-    finally:
-        for one in started:
-            one.kill()
+    await_all(started, folder, limit)
 
 
 def main() -> None:

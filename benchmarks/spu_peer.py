@@ -24,6 +24,7 @@ from pathlib import Path
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import numpy as np
 import spu
+from peers import await_all
 from spu import libspu
 
 SOURCE = Path(__file__).parents[1] / "src/consilium/adapters/inference/spu_process.py"
@@ -84,19 +85,7 @@ def run_nodes(folder: Path, count: int, limit: float) -> None:
     for k in range(count):
         log = (folder / f"log{k}").open("w")
         started.append(subprocess.Popen([*command, str(k)], stdout=log, stderr=log))  # noqa: S603
-    end = time.monotonic() + limit
-    try:
-        while any(one.poll() is None for one in started):
-            failed = [k for k, one in enumerate(started) if one.poll() not in (None, 0)]
-            if failed:
-                sys.exit((folder / f"log{failed[0]}").read_text()[-2000:])
-            if time.monotonic() > end:
-                print(f"no answer within {limit:.0f} s", file=sys.stderr)
-                sys.exit(124)
-            time.sleep(0.1)
-    finally:
-        for one in started:
-            one.kill()
+    await_all(started, folder, limit)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 """What our own programs ask of the process they run in; a library must not ask it of its host."""
 
 import ctypes
+import socket
 from typing import Final
 
 import torch
@@ -40,3 +41,12 @@ def keep_freed_memory() -> bool:
     if tell is None:
         return False
     return all(tell(name, _KEPT_BYTES) == 1 for name in (_TRIM_THRESHOLD, _MMAP_THRESHOLD))
+
+
+def free_ports(count: int) -> list[int]:
+    """Returns ports of this machine that nobody listens on now, all different."""
+    taken = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(one.getsockname()[1]) for one in taken]
+    for one in taken:
+        one.close()
+    return ports

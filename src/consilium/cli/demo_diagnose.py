@@ -5,7 +5,6 @@ Everybody is played on this machine: the hospitals, the owner, the three operato
 their own, TLS between them) and the patient. What each of them sees is as it is in earnest.
 """
 
-import socket
 import subprocess
 import sys
 import time
@@ -25,9 +24,9 @@ from rich.table import Table
 from consilium.adapters.downloads import DemoSource, cache_folder, demo_source
 from consilium.adapters.finished_models import load_finished
 from consilium.adapters.inference.asking import Offered, Patient
-from consilium.adapters.inference.kit import Address, Operators, make_kits
+from consilium.adapters.inference.kit import PARTIES, Address, Operators, make_kits
 from consilium.adapters.inference.pictures import read_pictures
-from consilium.adapters.machine import keep_freed_memory
+from consilium.adapters.machine import free_ports, keep_freed_memory
 from consilium.adapters.picture_kinds import NO_KIND
 from consilium.cli.demo import free_folder, make_project, read_source
 from consilium.cli.display import Display, program
@@ -44,7 +43,6 @@ _ARM: Final = "federated-dp"
 _SHOWN: Final = 8  # test pictures
 _PATIENCE: Final = 120.0  # seconds for three processes and their first material
 _STEP: Final = 0.2
-_ROLES: Final = ("operator-0", "operator-1", "dealer")
 _OPERATOR: Final = (
     sys.executable, "-c", "from consilium.cli.app import main; main()", "inference", "operator",
 )  # fmt: skip
@@ -94,11 +92,12 @@ def _publication(folder: Path, source: DemoSource) -> PublishRequest:
 @contextmanager
 def operators(kits: Path) -> Iterator[None]:
     """Three processes on free ports of this machine, until the block ends."""
-    first, second = (Address("127.0.0.1", _free_port(), _free_port()) for _ in (0, 1))
+    ports = free_ports(4)
+    first, second = (Address("127.0.0.1", *ports[2 * k : 2 * k + 2]) for k in (0, 1))
     make_kits(kits, Operators((first, second)))
     started: list[subprocess.Popen[bytes]] = []
     try:
-        for party, role in enumerate(_ROLES):
+        for party, role in enumerate(PARTIES):
             words = [*_OPERATOR, "--party", str(party), "--kit", str(kits / role)]
             with (kits / role / "log.txt").open("wb") as log:
                 made = subprocess.Popen(words, stdout=log, stderr=log)  # noqa: S603 - our own
@@ -120,7 +119,7 @@ def _await(kits: Path, started: list[subprocess.Popen[bytes]]) -> None:
         try:
             patient.models()
         except ConsiliumError:
-            ended = [role for role, one in zip(_ROLES, started, strict=False) if one.poll()]
+            ended = [role for role, one in zip(PARTIES, started, strict=False) if one.poll()]
             if ended or time.monotonic() > end:
                 raise DataError(
                     f"{' and '.join(ended) or 'an operator'} did not start; see log.txt in its kit"
@@ -130,11 +129,6 @@ def _await(kits: Path, started: list[subprocess.Popen[bytes]]) -> None:
             return
         finally:
             patient.close()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
 
 
 # -- The patient ----------------------------------------------------------------------

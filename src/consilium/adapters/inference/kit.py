@@ -22,7 +22,8 @@ from consilium.adapters.whole_files import write_whole
 from consilium.errors import ConfigError
 
 Role: TypeAlias = Literal["operator-0", "operator-1", "dealer", "owner"]
-ROLES: Final[tuple[Role, ...]] = ("operator-0", "operator-1", "dealer", "owner")
+PARTIES: Final[tuple[Role, ...]] = ("operator-0", "operator-1", "dealer")  # by their number
+ROLES: Final[tuple[Role, ...]] = (*PARTIES, "owner")
 OPERATORS: Final = "operators.json"
 _YEARS: Final = timedelta(days=825)
 

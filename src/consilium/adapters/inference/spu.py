@@ -17,7 +17,6 @@ Source: SPU 0.9.5; Mohassel and Rindal 2018 (ABY3); Huang et al. 2022 (Cheetah).
 
 import multiprocessing
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -32,8 +31,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consilium.adapters.inference import spu_process
-from consilium.adapters.inference.kit import Address, Operators, make_kits
+from consilium.adapters.inference.kit import PARTIES, Address, Operators, make_kits
 from consilium.adapters.inference.spu_process import Message, hear, say
+from consilium.adapters.machine import free_ports
 from consilium.errors import ConfigError, DataError, RoundAborted
 from consilium.inference.network import Average, Linear, Maximum, Network, Scale, reads
 from consilium.inference.runtime import Answered, Spent
@@ -41,7 +41,6 @@ from consilium.inference.runtime import Answered, Spent
 SpuProtocol: TypeAlias = Literal["ABY3", "CHEETAH"]
 Described: TypeAlias = tuple[list[dict[str, object]], list[NDArray[np.float32]]]
 PATIENCE: Final = 600.0  # seconds for any one answer of a process
-_KITS: Final = ("operator-0", "operator-1", "dealer")  # of the nodes, whatever they are called
 _TRUST: Final[dict[SpuProtocol, str]] = {
     "ABY3": "three nodes, one of which may look (semi-honest); no dealer",
     "CHEETAH": "two nodes, either of which may look (semi-honest); no dealer",
@@ -76,7 +75,7 @@ class SpuRuntime:
         self.trust = _TRUST[protocol]
         self._image = network.image
         self._patience = patience
-        self.addresses = [f"127.0.0.1:{port}" for port in _free_ports(spu_process.NODES[protocol])]
+        self.addresses = [f"127.0.0.1:{port}" for port in free_ports(spu_process.NODES[protocol])]
         self._programs: dict[int, bytes] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="consilium-spu-")
         self._parties: list[_Party] = []
@@ -139,7 +138,7 @@ class SpuRuntime:
         self._patient.say({"protocol": protocol})
         for rank, node in enumerate(self._nodes):
             (share,) = self._hear([self._owner])
-            place = {"rank": rank, "addresses": self.addresses, "kit": str(folder / _KITS[rank])}
+            place = {"rank": rank, "addresses": self.addresses, "kit": str(folder / PARTIES[rank])}
             sizes = share.head["sizes"]
             node.say({"protocol": protocol, "sizes": sizes, **place}, share.parts)
         self._hear(self._nodes)
@@ -298,14 +297,6 @@ def _make_links(folder: Path) -> None:
     make_kits(folder, Operators((nowhere, nowhere)))
     (folder / "authority.key").unlink()
     shutil.rmtree(folder / "owner")
-
-
-def _free_ports(count: int) -> list[int]:
-    taken = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(one.getsockname()[1]) for one in taken]
-    for one in taken:
-        one.close()
-    return ports
 
 
 def _connection(ready: object) -> Connection:
